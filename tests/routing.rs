@@ -25,7 +25,7 @@ fn tier(kind: TierKind) -> TierFacts {
             _ => u64::MAX,
         },
     };
-    TierFacts { kind, capability, coherent: !capability.shared, healthy: true }
+    TierFacts { kind, capability, coherent: !capability.shared, healthy: true, position: None }
 }
 
 fn all() -> Vec<TierFacts> {

@@ -12,7 +12,7 @@ use larder_core::erased::{AnyLookup, Key, Memory, Value};
 use larder_core::invalidation::{InvalidationLog, InvalidationRecord};
 use larder_core::key::{EncodedKey, Equivalent};
 use larder_core::memory::{Bounds, Lifespan, MemoryStore, Record, Removed};
-use larder_core::place::{Facts, Placement, TierFacts};
+use larder_core::place::{Facts, Placement, TIERS_MAX, TierFacts};
 use larder_core::stats::{CacheCounters, Count, Stats, Striped, TierCounts, TierStats};
 use larder_core::tier::{Capability, EntryVersion, TierKind};
 use larder_core::{Error, ErrorKind, Result};
@@ -161,7 +161,7 @@ impl Engine {
         let timeline = Arc::new(Timeline::new(parts.clock, earliest));
         tiers.iter().for_each(|handle| handle.keep_time(&timeline));
         let coherence = coherence::choose(parts.coherence, tiers, (&invalidations, &timeline));
-        let expires = AtomicBool::new(parts.expiry.is_set());
+        let expires = AtomicBool::new(parts.expiry.is_set() || tiers.iter().any(TierHandle::expires));
         let expiry = LiveExpiry::new(parts.expiry);
         let is_short = parts.stack.is_none() && parts.listener.is_none() && expiry.said().ttl_by.is_none();
         let engine = Arc::new(Self {
@@ -417,8 +417,9 @@ impl Engine {
             },
             coherent: true,
             healthy: self.memory_weight_max > 0 && self.memory.bounds().entries != Some(0),
+            position: None,
         };
-        let mut tiers = [memory; TierKind::ALL.len() + 1];
+        let mut tiers = [memory; TIERS_MAX + 1];
         let mut len = 1;
         for (row, handle) in tiers.iter_mut().skip(1).zip(&stack.tiers) {
             *row = handle.facts();

@@ -138,7 +138,8 @@ impl Engine {
             return None;
         }
         let terms = EntryMeta::read(&head.header, head.tags)?;
-        (self.freshness_of(handle, &head.header, &terms) == Freshness::Fresh).then_some(terms)
+        let (header, terms) = handle.capped((head.header, terms));
+        (self.freshness_of(handle, &header, &terms) == Freshness::Fresh).then_some(terms)
     }
 
     /// Removes every entry from every tier, and supersedes everything in progress.
@@ -242,8 +243,8 @@ impl Engine {
         let mut outcome = self.invalidations.note_time(self.timeline.now());
         for handle in self.tiers() {
             outcome = outcome.and(match remove {
-                Remove::Everything => handle.inner().destroy().await,
-                Remove::Nothing => handle.inner().close().await,
+                Remove::Everything if !handle.is_read_only() => handle.inner().destroy().await,
+                _ => handle.inner().close().await,
             });
             handle.quarantine().close();
         }

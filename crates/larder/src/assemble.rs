@@ -19,7 +19,7 @@ use crate::typed::erased;
 #[cfg(feature = "redis")]
 pub(crate) use self::byte_tiers::SharedPlan;
 #[cfg(feature = "_codec")]
-pub(crate) use self::byte_tiers::{TieredPlan, TypedParts, tiered};
+pub(crate) use self::byte_tiers::{OwnTier, TieredPlan, TypedParts, tiered};
 
 /// The configuration of the memory tier.
 pub(crate) struct MemoryPlan {
@@ -147,15 +147,11 @@ mod byte_tiers {
     use larder_core::invalidation::InvalidationLog;
     use larder_core::key::KeyCodec;
     use larder_core::place::{Selector, TierList};
-    #[cfg(any(feature = "disk", feature = "file"))]
-    use larder_core::tier::Tier;
-    use larder_core::tier::TierKind;
+    use larder_core::tier::{Position, Tier, TierKind, TierOptions};
     use larder_core::{Durability, Error, Result};
     #[cfg(feature = "redis")]
     use larder_engine::CoherencePlan;
-    #[cfg(any(feature = "disk", feature = "file"))]
-    use larder_engine::DirtyFlag;
-    use larder_engine::{EventSink, TierHandle, TierStack, WarmRestart};
+    use larder_engine::{DirtyFlag, EventSink, TierHandle, TierStack, WarmRestart};
     use larder_tiers::memory::NullStore;
     use larder_tiers::{DiskBudget, FileInvalidationLog, FoundInvalidations, NullTier};
 
@@ -173,6 +169,9 @@ mod byte_tiers {
         pub(crate) memory: Option<MemoryPlan>,
         /// The tiers beyond memory.
         pub(crate) tiers: TierList,
+        /// The tiers that the user brings.
+        pub(crate) own: Vec<OwnTier>,
+        pub(crate) tier_options: Vec<(TierKind, TierOptions)>,
         pub(crate) dir: Option<PathBuf>,
         pub(crate) disk_bytes: u64,
         pub(crate) durability: Durability,
@@ -190,6 +189,28 @@ mod byte_tiers {
         pub(crate) selector: Arc<dyn Selector>,
         pub(crate) expiry: Expiry,
         pub(crate) clock: Arc<dyn Clock>,
+    }
+
+    /// A tier that the user brings.
+    pub(crate) struct OwnTier {
+        pub(crate) position: Position,
+        pub(crate) tier: Arc<dyn Tier>,
+    }
+
+    impl OwnTier {
+        /// Whether the entries outlive the process and belong to this cache alone. What tells which of them
+        /// may be served then is in the directory of the cache.
+        fn needs_directory(&self) -> bool {
+            let capability = self.tier.capability();
+            capability.persistent && !capability.shared
+        }
+
+        fn handle(self, dir: Option<&Path>, clock: &Arc<dyn Clock>) -> Result<TierHandle> {
+            let dir = dir.filter(|_| self.needs_directory());
+            let flag = dir.map(|dir| DirtyFlag::open(&dir.join(format!("outdated-{}", self.tier.kind()))));
+            let handle = TierHandle::with(self.tier, Arc::clone(clock), flag.transpose()?);
+            Ok(handle.at(self.position))
+        }
     }
 
     /// What of a cache with tiers of bytes depends on its types.
@@ -241,7 +262,7 @@ mod byte_tiers {
 
     /// Opens the directory and the tiers in it, if the cache has any.
     fn open_directory(plan: &mut TieredPlan) -> Result<(Option<Arc<LockedDir>>, Vec<TierHandle>)> {
-        if !plan.tiers.iter().any(has_directory) {
+        if !plan.tiers.iter().any(has_directory) && !plan.own.iter().any(OwnTier::needs_directory) {
             return Ok((None, Vec::new()));
         }
         let in_processes = plan.hints.sharing == Sharing::Processes;
@@ -258,6 +279,10 @@ mod byte_tiers {
         let in_processes = plan.hints.sharing == Sharing::Processes;
         let (locked_dir, mut handles) = open_directory(&mut plan)?;
         let dir = locked_dir.as_ref().map(|locked_dir| locked_dir.path().to_path_buf());
+        for own in std::mem::take(&mut plan.own) {
+            handles.push(own.handle(dir.as_deref().filter(|_| !in_processes), &plan.clock)?);
+        }
+        set_options(&mut handles, &plan.tier_options);
         let warm_restart = warm_restart(dir.as_deref().filter(|_| !in_processes), plan.warm_restart);
         let invalidations = match &dir {
             Some(dir) if !in_processes => invalidations(dir, plan.durability, &handles)?,
@@ -283,6 +308,8 @@ mod byte_tiers {
         };
         #[cfg(not(feature = "redis"))]
         let coherence = None;
+        set_options(&mut handles, &plan.tier_options);
+        let handles = in_order(handles);
         let has_memory = plan.memory.is_some();
         check_required((plan.required, &plan.required_by), |kind| match kind {
             TierKind::Memory => has_memory,
@@ -308,6 +335,27 @@ mod byte_tiers {
         }))
     }
 
+    /// The tiers in the order in which they are read: those that the user brings, each at its position.
+    fn in_order(mut handles: Vec<TierHandle>) -> Vec<TierHandle> {
+        let places: Vec<_> = handles.iter().map(TierHandle::place).collect();
+        let built_in = places.iter().filter(|(_, position)| position.is_none());
+        let own = places.iter().filter_map(|(kind, position)| Some((*kind, (*position)?)));
+        let order = built_in.map(|(kind, _)| *kind).collect::<TierList>().with_own(own);
+        let place = |handle: &TierHandle| order.iter().position(|kind| handle.has_kind(kind));
+        // An entry that replaces one in a tier that is only read is found first.
+        handles.sort_by_key(|handle| (handle.is_read_only(), place(handle)));
+        handles
+    }
+
+    fn set_options(handles: &mut [TierHandle], options: &[(TierKind, TierOptions)]) {
+        for (kind, options) in options {
+            handles
+                .iter_mut()
+                .filter(|handle| handle.has_kind(*kind))
+                .for_each(|handle| handle.set_options(*options));
+        }
+    }
+
     /// The list of the hottest keys, if the cache has a directory of its own.
     #[cfg(any(feature = "disk", feature = "file"))]
     fn warm_restart(dir: Option<&Path>, keys_max: usize) -> Option<WarmRestart> {
@@ -330,7 +378,8 @@ mod byte_tiers {
     ) -> Result<KeptInvalidations> {
         let FoundInvalidations { log, invalidations } = FileInvalidationLog::open(dir, durability)?;
         if invalidations.is_none() {
-            handles.iter().try_for_each(TierHandle::empty)?;
+            let is_ours = |handle: &&TierHandle| !handle.is_shared() && !handle.is_read_only();
+            handles.iter().filter(is_ours).try_for_each(TierHandle::empty)?;
             log.rewrite(&[])?;
         }
         Ok(KeptInvalidations { log: Some(Box::new(log)), invalidations: invalidations.unwrap_or_default() })

@@ -170,8 +170,8 @@ pub use larder_core::codec::Codec;
 pub use larder_core::compress::Compress;
 pub use larder_core::entry_meta::{EntryOptions, Tag};
 pub use larder_core::events::Event;
-pub use larder_core::frame::{CodecId, Compression};
-pub use larder_core::key::{Equivalent, Lookup};
+pub use larder_core::frame::{CodecId, Compression, Frame};
+pub use larder_core::key::{EncodedKey, Equivalent, Lookup};
 pub use larder_core::latency::{Latency, TierLatency};
 #[cfg(any(feature = "image", feature = "arrow"))]
 pub use larder_core::natural;
@@ -181,7 +181,10 @@ pub use larder_core::place::{
 };
 pub use larder_core::stats::{CacheCounts, ServerFacts, Stats, TierCounts, TierStats};
 pub use larder_core::stream::ByteValue;
-pub use larder_core::tier::{Capability, SharedTier, StreamingTier, Tier, TierKind, Usage, VersionedTier};
+pub use larder_core::tier::{
+    BoxFuture, Capability, FailedWrites, Position, SharedTier, StreamingTier, Tier, TierKind, TierName,
+    TierOptions, Usage, VersionedTier,
+};
 pub use larder_core::{Bytes, Durability, Error, ErrorKind, Result, kinds};
 pub use larder_engine::selector::Table;
 pub use larder_engine::{
@@ -232,6 +235,7 @@ mod pages {
         configuration: "../../../docs/configuration.md",
         presets: "../../../docs/presets.md",
         large_values: "../../../docs/large-values.md",
+        own_tiers: "../../../docs/own-tiers.md",
         observability: "../../../docs/observability.md",
     }
     #[cfg(feature = "redis")]

@@ -6,7 +6,7 @@ pub mod kinds;
 use std::fmt;
 use std::time::Duration;
 
-use crate::tier::{Capability, TierKind};
+use crate::tier::{Capability, Position, TierKind};
 
 pub use hints::{Access, EntryHints, Hint, HintSource, HintsUsed, Persistence, Sharing};
 
@@ -197,16 +197,23 @@ pub struct TierFacts {
     pub coherent: bool,
     /// Whether it works now.
     pub healthy: bool,
+    /// Where a tier that the user brings stands; `None` for a built-in tier.
+    pub position: Option<Position>,
 }
+
+/// The most tiers of one cache that the user brings.
+pub const OWN_TIERS_MAX: usize = 8;
+/// The most tiers of one cache.
+pub const TIERS_MAX: usize = TierKind::ALL.len() + OWN_TIERS_MAX;
 
 /// A short list of tiers in order of preference, without an allocation.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct TierList {
-    kinds: [Option<TierKind>; TierKind::ALL.len()],
+    kinds: [Option<TierKind>; TIERS_MAX],
 }
 
 impl TierList {
-    /// Appends `kind`, unless the list holds it already.
+    /// Appends `kind`, unless the list holds it already or is full.
     pub fn push(&mut self, kind: TierKind) {
         if self.contains(kind) {
             return;
@@ -229,6 +236,27 @@ impl TierList {
     /// The most preferred tier.
     pub fn first(&self) -> Option<TierKind> {
         self.kinds[0]
+    }
+
+    /// Adds tiers that the user brings to a list of built-in ones, each at its position. Memory, if it leads
+    /// the list, stays in front.
+    #[must_use]
+    pub fn with_own(self, own: impl Iterator<Item = (TierKind, Position)> + Clone) -> Self {
+        let mut list = Self::default();
+        let push_at = |list: &mut Self, wanted: Position| {
+            let stands = |position: Position| position.among(|kind| self.contains(kind)) == wanted;
+            own.clone().filter(|(_, position)| stands(*position)).for_each(|(kind, _)| list.push(kind));
+        };
+        let mut built_in = self.iter().peekable();
+        built_in.next_if_eq(&TierKind::Memory).into_iter().for_each(|memory| list.push(memory));
+        push_at(&mut list, Position::First);
+        for kind in built_in {
+            push_at(&mut list, Position::Before(kind));
+            list.push(kind);
+            push_at(&mut list, Position::After(kind));
+        }
+        push_at(&mut list, Position::Last);
+        list
     }
 
     /// Whether the list is empty.
@@ -271,7 +299,7 @@ impl Placement {
     pub const MEMORY_ONLY: Self = Self {
         home: TierKind::Memory,
         copy_in_memory: false,
-        alternatives: TierList { kinds: [None; TierKind::ALL.len()] },
+        alternatives: TierList { kinds: [None; TIERS_MAX] },
         rule: "memory is the only tier",
         warning: None,
     };

@@ -8,12 +8,13 @@
 mod call;
 #[doc(hidden)]
 pub mod forward;
+mod kind;
 mod layer;
+mod options;
 mod shared;
 mod streaming;
 mod versioned;
 
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,56 +28,15 @@ use crate::{Error, ErrorKind, Result};
 
 pub use crate::forward_tier;
 pub use call::{BatchItem, Call, Operation, OperationClass, TierReply};
+pub use kind::{Position, TierKind, TierName};
 pub use layer::Layer;
+pub use options::{FailedWrites, TierOptions};
 pub use shared::{LastRemoval, LoadLease, PartitionEpoch, SharedTier, VersionedFrame};
 pub use streaming::{StreamingTier, Upload};
 pub use versioned::{ConditionalPut, EntryVersion, PutOptions, VersionedTier};
 
 /// A boxed future, the return type of object-safe async methods.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// The kind of storage behind a tier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum TierKind {
-    /// Typed values in the memory of this process.
-    Memory,
-    /// An embedded database with segment files for large values.
-    Disk,
-    /// One file per entry.
-    File,
-    /// Redis or Valkey.
-    Redis,
-    /// Stores nothing.
-    Null,
-}
-
-impl TierKind {
-    /// Every kind, nearest first.
-    pub const ALL: [Self; 5] = [Self::Memory, Self::Disk, Self::File, Self::Redis, Self::Null];
-
-    /// The kind of this name; `None` if there is none.
-    pub fn by_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-
-    /// The lower-case name, as statistics and messages spell it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Disk => "disk",
-            Self::File => "file",
-            Self::Redis => "redis",
-            Self::Null => "null",
-        }
-    }
-}
-
-impl fmt::Display for TierKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
 
 /// What a tier can do, apart from what its accessors show. An implementation declares it, the
 /// conformance suite checks it, and the selector filters by it.
@@ -136,7 +96,11 @@ pub struct Usage {
     label = "does not implement `larder::Tier`"
 )]
 pub trait Tier: Send + Sync + 'static {
-    /// The kind of storage.
+    /// The identity of the tier in its cache. A tier of your own has a kind of its own, by
+    /// [`TierKind::own`].
+    ///
+    /// # Behavior
+    /// - Constant over the life of the tier.
     fn kind(&self) -> TierKind;
 
     /// What the tier can do.

@@ -150,7 +150,7 @@ impl Engine {
     async fn sweep_tiers(self: &Arc<Self>) -> Result<u64> {
         let Some(stack) = &self.stack else { return Ok(0) };
         let mut swept = 0;
-        for handle in stack.tiers.iter().filter(|handle| !handle.is_shared()) {
+        for handle in stack.tiers.iter().filter(|handle| !handle.has_foreign_versions()) {
             loop {
                 let keys = self.keys_that_are_over(handle).await?;
                 let removed = self.remove_over((stack, handle), &keys).await;

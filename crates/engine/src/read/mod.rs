@@ -279,6 +279,9 @@ impl Engine {
         key: &EncodedKey,
         hash: u64,
     ) -> bool {
+        if handle.is_read_only() {
+            return false;
+        }
         let observation = self.key_locks.observe(hash);
         let Some(_guard) = observation.claim() else { return false };
         let Ok(Some(bytes)) = handle.get(key).await else { return false };

@@ -33,12 +33,14 @@ impl Selector for Table {
     fn place(&self, facts: &Facts, tiers: &[TierFacts]) -> Placement {
         let filtered = Filtered::new(facts, tiers);
         let row = row(facts);
-        let homes: TierList =
-            row.order.iter().copied().filter(|kind| filtered.allowed.contains(*kind)).collect();
+        let is_here = |kind: &TierKind| tiers.iter().any(|tier| tier.kind == *kind);
+        let own = tiers.iter().filter_map(|tier| Some((tier.kind, tier.position?)));
+        let order = row.order.iter().copied().filter(is_here).collect::<TierList>().with_own(own);
+        let homes: TierList = order.iter().filter(|kind| filtered.allowed.contains(*kind)).collect();
         let asked = facts.home.filter(|home| filtered.usable.contains(*home));
         let rule = if asked.is_some() { "a hint names this home" } else { row.rule };
-        let mut order = asked.into_iter().chain(homes.iter());
-        let Some(home) = order.next() else {
+        let mut homes = asked.into_iter().chain(homes.iter());
+        let Some(home) = homes.next() else {
             return nowhere(&filtered);
         };
         Placement {
@@ -46,8 +48,8 @@ impl Selector for Table {
             copy_in_memory: home != TierKind::Memory
                 && !filtered.mute.contains(home)
                 && copies(facts, &filtered),
-            alternatives: order
-                .chain(filtered.last_resorts(row.order))
+            alternatives: homes
+                .chain(order.iter().filter(|kind| filtered.unshared.contains(*kind)))
                 .filter(|kind| *kind != home)
                 .collect(),
             rule,
@@ -75,19 +77,13 @@ struct Filtered {
     /// Tiers that other processes change without a notice: memory could not tell that a
     /// copy is outdated.
     mute: TierList,
-    /// Tiers that are not shared, for a distributed entry.
+    /// Tiers that are not shared, for a distributed entry: if every shared tier refuses it, an entry that
+    /// other nodes cannot see is better than none.
     unshared: TierList,
     warning: Option<&'static str>,
 }
 
 impl Filtered {
-    /// Returns the tiers to use when every shared tier refused the entry: an entry that
-    /// other nodes cannot see is better than none.
-    fn last_resorts(&self, order: &'static [TierKind]) -> impl Iterator<Item = TierKind> {
-        let unshared = self.unshared;
-        order.iter().copied().filter(move |kind| unshared.contains(*kind))
-    }
-
     fn new(facts: &Facts, tiers: &[TierFacts]) -> Self {
         let fits = |tier: &&TierFacts| {
             let room = tier.capability.frame_bytes_max >= facts.bytes.saturating_add(HEAD_ROOM);

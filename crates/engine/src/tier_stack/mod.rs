@@ -5,7 +5,9 @@ pub(crate) mod key_encodings;
 pub mod layers;
 pub(crate) mod quarantine;
 mod retries;
+mod tier_clock;
 pub(crate) mod tier_handle;
+mod tier_options;
 
 use std::sync::Arc;
 
@@ -93,6 +95,11 @@ impl TierStack {
         self.tiers.iter().filter(|handle| !handle.is_among_nodes())
     }
 
+    /// Returns the tier of this kind.
+    pub(crate) fn tier(&self, kind: TierKind) -> Option<&TierHandle> {
+        self.tiers.iter().find(|handle| handle.kind() == kind)
+    }
+
     /// Whether this tier is the one that nodes share.
     pub(crate) fn is_shared_home(&self, home: TierKind) -> bool {
         self.among_nodes().is_some_and(|handle| handle.kind() == home)
@@ -157,7 +164,7 @@ impl TierStack {
     /// frame in a local tier may be moved to the shared tier later, so it has the clock
     /// offset too.
     pub(crate) fn attributes(&self, key: &EncodedKey, terms: &EntryMeta) -> Vec<u8> {
-        tier_handle::attributes(terms, || self.tiers.iter().find_map(|handle| handle.offset(key)))
+        tier_clock::attributes(terms, || self.tiers.iter().find_map(|handle| handle.offset(key)))
     }
 
     /// Returns the compression for this kind. Numeric data is not compressed by default.

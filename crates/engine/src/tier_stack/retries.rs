@@ -34,7 +34,9 @@ impl Engine {
 
     /// Retries every failed removal in every tier, due or not.
     pub(crate) async fn retry_all(self: &Arc<Self>) {
-        for handle in self.tiers().iter().filter(|handle| handle.quarantine().is_any()) {
+        for handle in
+            self.tiers().iter().filter(|handle| handle.quarantine().is_any() && !handle.is_read_only())
+        {
             self.settle(handle, usize::MAX).instrument(self.repair_span(handle)).await;
         }
     }

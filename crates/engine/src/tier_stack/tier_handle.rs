@@ -5,14 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use larder_core::clock::{Clock, Offset, SystemClock, Time};
-use larder_core::entry_meta::{self, EntryMeta};
-use larder_core::frame::{Frame, Header};
+use larder_core::clock::{Clock, SystemClock};
+use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::place::TierFacts;
 use larder_core::stats::{TierCounters, TierStats};
 use larder_core::stream::Stored;
-use larder_core::tier::{StreamingTier, Tier, TierKind, Upload, VersionedTier};
+use larder_core::tier::{Position, StreamingTier, Tier, TierKind, TierOptions, Upload, VersionedTier};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
@@ -39,12 +38,15 @@ type Layers = Observe<Breaker<Limit<Arc<dyn Tier>>>>;
 /// until a removal or a write of it succeeds. Removals are retried once the tier accepts
 /// them, see `retries.rs`.
 pub struct TierHandle {
-    tier: Layers,
-    kind: TierKind,
+    pub(super) tier: Layers,
+    pub(super) kind: TierKind,
+    /// Where it stands, if the user brought it.
+    position: Option<Position>,
     blocks: bool,
     counters: Arc<TierCounters>,
-    clock: Arc<dyn Clock>,
-    quarantine: Quarantine,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) quarantine: Quarantine,
+    pub(super) options: TierOptions,
     own_writes: OwnWrites,
     settle_at_millis: AtomicU64,
     evictions_told: AtomicU64,
@@ -52,7 +54,7 @@ pub struct TierHandle {
     /// The invalidations that its entries are judged by, if other nodes write them too.
     replica: OnceLock<Arc<Replica>>,
     /// The time of the cache that the tier belongs to.
-    timeline: OnceLock<Arc<Timeline>>,
+    pub(super) timeline: OnceLock<Arc<Timeline>>,
 }
 
 impl TierHandle {
@@ -72,11 +74,13 @@ impl TierHandle {
         let guarded = Breaker::new(limited, Arc::clone(&counters), &clock);
         Self {
             kind,
+            position: None,
             blocks,
             tier: Observe::new(guarded, Arc::clone(&counters)),
             counters,
             clock,
             quarantine: Quarantine::new(kind, dirty_flag),
+            options: TierOptions::default(),
             own_writes: OwnWrites::default(),
             settle_at_millis: AtomicU64::new(0),
             evictions_told: AtomicU64::new(0),
@@ -84,6 +88,16 @@ impl TierHandle {
             replica: OnceLock::new(),
             timeline: OnceLock::new(),
         }
+    }
+
+    /// The handle of a tier that the user brought, which stands at `position`.
+    pub fn at(self, position: Position) -> Self {
+        Self { position: Some(position), ..self }
+    }
+
+    /// Its kind, and its position if the user brought it.
+    pub fn place(&self) -> (TierKind, Option<Position>) {
+        (self.kind, self.position)
     }
 
     /// Clears a tier that was just opened, if it holds any entry.
@@ -152,7 +166,9 @@ impl TierHandle {
     pub(crate) fn facts(&self) -> TierFacts {
         let healthy = !self.quarantine.is_whole() && self.tier.healthy();
         let coherent = !self.is_shared() || self.is_among_nodes() || self.tier.versioned().is_some();
-        TierFacts { kind: self.kind, capability: self.tier.capability(), coherent, healthy }
+        let mut capability = self.tier.capability();
+        capability.stores &= !self.options.read_only;
+        TierFacts { kind: self.kind, capability, coherent, healthy, position: self.position }
     }
 
     /// Returns the tier as one that takes frames in parts.
@@ -185,14 +201,14 @@ impl TierHandle {
     }
 
     /// Whether other processes write to the tier.
-    pub(crate) fn is_shared(&self) -> bool {
+    pub fn is_shared(&self) -> bool {
         self.tier.capability().shared
     }
 
     /// Whether other processes write to the tier with sequence numbers of their own,
     /// which the invalidations of this cache cannot be compared with.
     pub(crate) fn has_foreign_versions(&self) -> bool {
-        self.is_shared() && !self.is_among_nodes()
+        (self.is_shared() || self.is_read_only()) && !self.is_among_nodes()
     }
 
     /// Whether other nodes write to the tier and report their changes.
@@ -210,52 +226,6 @@ impl TierHandle {
     pub(crate) fn keep_time(&self, timeline: &Arc<Timeline>) {
         // Only the first call counts.
         let _refused = self.timeline.set(Arc::clone(timeline));
-    }
-
-    /// Returns how far the clock shared by all processes of the tier is ahead of this
-    /// cache's time. `None` for a tier that only this process uses, and until its server
-    /// answered once. Processes of one machine share the clock of the machine.
-    ///
-    /// The time of a cache is corrected when the clock is set back, and may be wrong by
-    /// years. So a timestamp goes to other processes only together with this offset.
-    pub(crate) fn offset(&self, key: &EncodedKey) -> Option<Offset> {
-        let timeline = self.timeline.get()?;
-        let of_machine = || self.tier.versioned().map(|_| self.clock.now());
-        let shared = self.server_time(key).or_else(of_machine)?;
-        Some(Offset::between(timeline.now(), shared))
-    }
-
-    /// Converts the times of a frame in this tier to the time of this cache. The frame
-    /// has times of its writer, and the offset of the shared clock that the writer noted.
-    /// Frames of earlier builds have no offset; their writers are taken to have had the
-    /// right time.
-    ///
-    /// A frame from the future by the clock of the machine has an unknown age, because
-    /// that clock was set back since. It is expired if it has a deadline.
-    pub(crate) fn by_own_time(
-        &self,
-        key: &EncodedKey,
-        (header, terms): (Header, EntryMeta),
-        written: Option<Offset>,
-    ) -> (Header, EntryMeta) {
-        let (Some(own), Some(timeline)) = (self.offset(key), self.timeline.get()) else {
-            return (header, terms);
-        };
-        let now = timeline.now();
-        let written = written.unwrap_or_default();
-        let shift = |time| own.backward(written.forward(time));
-        let mut terms = terms.by_clock(now, shift);
-        if self.server_time(key).is_none() && terms.is_of_the_future(shift(header.created), now) {
-            terms.deadline = Time::from_millis(0);
-        }
-        let created = shift(header.created).min(now);
-        let (deadline, stale_deadline) = (terms.until(), terms.stale_until());
-        (Header { created, deadline, stale_deadline, ..header }, terms)
-    }
-
-    /// Returns the attributes of a frame with this metadata for this tier.
-    pub(crate) fn attributes(&self, key: &EncodedKey, terms: &EntryMeta) -> Vec<u8> {
-        attributes(terms, || self.offset(key))
     }
 
     /// Makes the replica of invalidations current, if something was `found` to judge by
@@ -366,7 +336,10 @@ impl TierHandle {
     }
 
     pub(crate) async fn put(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
-        let put = self.tier.put(key, frame).await.inspect_err(|_| self.note_unanswered(key, frame));
+        let put = match self.is_read_only() {
+            true => Err(self.refuse_write()),
+            false => self.tier.put(key, frame).await.inspect_err(|_| self.note_unanswered(key, frame)),
+        };
         self.settle(key, frame.head(), put).await
     }
 
@@ -383,6 +356,13 @@ impl TierHandle {
     /// Removes entries, with as few round trips as the tier needs. Quarantines the keys
     /// whose removal fails.
     pub(crate) async fn remove_many(&self, keys: &[EncodedKey]) -> Vec<Result<bool>> {
+        if self.is_read_only() {
+            let mut hidden = Vec::with_capacity(keys.len());
+            for key in keys {
+                hidden.push(self.hide(key).await);
+            }
+            return hidden;
+        }
         let removed = self.tier.remove_many(keys).await;
         keys.iter().zip(removed).map(|(key, removed)| self.removed(key, removed)).collect()
     }
@@ -409,6 +389,9 @@ impl TierHandle {
 
     /// Removes the entry; quarantines the key if that fails.
     pub(crate) async fn remove(&self, key: &EncodedKey) -> Result<bool> {
+        if self.is_read_only() {
+            return self.hide(key).await;
+        }
         let removed = self.tier.remove(key).await;
         self.removed(key, removed)
     }
@@ -427,6 +410,10 @@ impl TierHandle {
     }
 
     pub(crate) async fn clear(&self) -> Result<()> {
+        if self.is_read_only() {
+            self.quarantine.add_all();
+            return Ok(());
+        }
         let cleared = self.tier.clear().await;
         match &cleared {
             Ok(()) => {
@@ -441,7 +428,7 @@ impl TierHandle {
     /// Whether failed removals are to be retried now. Returns true to one caller per
     /// pause.
     pub(crate) fn is_retry_due(&self) -> bool {
-        if !self.quarantine.is_any() || !self.tier.guarded().takes_removals() {
+        if !self.quarantine.is_any() || self.is_read_only() || !self.tier.guarded().takes_removals() {
             return false;
         }
         let now = millis(self.clock.elapsed());
@@ -450,18 +437,6 @@ impl TierHandle {
         now >= due
             && self.settle_at_millis.compare_exchange(due, next, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
-}
-
-/// Returns the attributes of a frame with this metadata. If it has a deadline, they
-/// include the offset of the shared clock, which other processes judge the deadline by.
-pub(crate) fn attributes(terms: &EntryMeta, offset: impl FnOnce() -> Option<Offset>) -> Vec<u8> {
-    let mut attributes = terms.attributes();
-    if terms.until() != Time::NEVER
-        && let Some(offset) = offset()
-    {
-        entry_meta::write_offset(&mut attributes, offset);
-    }
-    attributes
 }
 
 fn millis(duration: Duration) -> u64 {

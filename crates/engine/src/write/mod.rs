@@ -24,7 +24,7 @@ use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::memory::Record;
 use larder_core::place::{Facts, Placement, TierList};
-use larder_core::tier::{BoxFuture, EntryVersion, TierKind};
+use larder_core::tier::{BoxFuture, EntryVersion, FailedWrites, TierKind};
 use larder_core::{Error, ErrorKind, Result};
 
 use crate::coherence::local_fallback::Stay;
@@ -218,7 +218,8 @@ impl Engine {
                 let copy_tag = copy_tag.map(|copy_tag| if is_told { copy_tag } else { CopyTag::UNHEARD });
                 let checked = copy_tag.and_then(|copy_tag| copy_tag.of(identity));
                 let cost = reload_cost(placement.home, load_cost);
-                let (terms, home) = (self.expiry.live(&terms), placement.home);
+                let home = placement.home;
+                let terms = self.expiry.live(&self.terms_in(home, terms, created));
                 self.keep(key, Record { value, created, stamp, terms, weight, home, checked, cost });
                 Ok(Some(placement))
             }
@@ -378,8 +379,7 @@ impl Engine {
             let is_told = stay != Some(Stay::Pending);
             Ok(Stored { placement, identity, stamp, is_told })
         };
-        let homes: TierList = std::iter::once(placement.home).chain(placement.alternatives.iter()).collect();
-        for home in homes.iter() {
+        for home in homes(stack, &placement).iter() {
             if stay.is_none() && !stack.is_shared_home(home) {
                 let may_stay = self.coherence.stay(self, (stack, key), precondition, (facts, home));
                 stay = Some(may_stay.get().await);
@@ -393,7 +393,10 @@ impl Engine {
                 }
                 return stored(Some(placed_at(home, placement)), stay);
             }
-            let handle = stack.tiers.iter().find(|handle| handle.kind() == home);
+            if home == TierKind::Null && home != placement.home {
+                return stored(Some(placed_at(home, placement)), stay);
+            }
+            let handle = stack.tier(home);
             let (Some(handle), Some(frame)) = (handle, frame) else { continue };
             if precondition.applies_to(handle) {
                 self.coherence.expect_own_write(key, identity);
@@ -410,6 +413,15 @@ impl Engine {
             }
         }
         Err(failure.unwrap_or_else(|| nowhere(&placement)))
+    }
+
+    /// Returns the metadata of the copy in memory of an entry that is at home in this tier.
+    fn terms_in(&self, home: TierKind, terms: EntryMeta, created: Time) -> EntryMeta {
+        let handle = self.stack.as_ref().and_then(|stack| stack.tier(home));
+        match handle {
+            Some(handle) => handle.cap(terms, created),
+            None => terms,
+        }
     }
 }
 
@@ -466,6 +478,18 @@ fn placed_at(home: TierKind, placement: Placement) -> Placement {
         rule: "an alternative, because the home refused the entry",
         ..placement
     }
+}
+
+/// Returns the tiers to try in turn: the home, and what a failed write to it leaves.
+fn homes(stack: &TierStack, placement: &Placement) -> TierList {
+    let mut homes: TierList = std::iter::once(placement.home).collect();
+    match stack.tier(placement.home).map(TierHandle::failed_writes) {
+        Some(FailedWrites::Report) => {}
+        Some(FailedWrites::Ignore) if placement.in_memory() => homes.push(TierKind::Memory),
+        Some(FailedWrites::Ignore) => homes.push(TierKind::Null),
+        _ => placement.alternatives.iter().for_each(|kind| homes.push(kind)),
+    }
+    homes
 }
 
 fn nowhere(placement: &Placement) -> Error {

@@ -151,7 +151,8 @@ impl Engine {
     /// Returns the nearest tier that takes streams.
     fn streaming(&self) -> Option<(&TierStack, &TierHandle)> {
         let stack = self.stack.as_ref()?;
-        let takes = |handle: &&TierHandle| handle.streams() && handle.facts().healthy;
+        let takes =
+            |handle: &&TierHandle| handle.streams() && handle.facts().healthy && !handle.is_read_only();
         stack.tiers.iter().find(takes).map(|handle| (stack, handle))
     }
 

@@ -77,7 +77,11 @@ impl Engine {
             engine.drop_conflicts(&encoded).await;
             let mut found = false;
             for handle in engine.tiers() {
-                found |= engine.retime_in(handle, &encoded, &change).await?;
+                found |= match handle.is_read_only() {
+                    // It cannot be changed, but it can be hidden.
+                    true => ends && handle.remove(&encoded).await?,
+                    false => engine.retime_in(handle, &encoded, &change).await?,
+                };
             }
             // Memory last: if a tier fails, the copy in memory still says which entry a later
             // change replaces.

@@ -4,14 +4,15 @@
 use std::time::Duration;
 
 use larder_core::compress::Compress;
-use larder_core::place::{Kind, Sharing, Thresholds, TierList};
-use larder_core::tier::TierKind;
+use larder_core::place::{Kind, OWN_TIERS_MAX, Sharing, Thresholds, TierList};
+use larder_core::tier::{TierKind, TierOptions};
 use larder_core::{Error, Result};
 use larder_engine::Hints;
 
 #[cfg(feature = "redis")]
 use super::LEASE;
 use super::{DISK_BYTES, WARM_MAX, within};
+use crate::assemble::OwnTier;
 #[cfg(feature = "redis")]
 use crate::assemble::SharedPlan;
 use crate::config::url::UrlConfig;
@@ -53,6 +54,52 @@ pub(super) fn home(
         (_, Some(url_config), _) => Ok(url_config.home()),
         (_, None, home) => Ok(home),
     }
+}
+
+/// Checks the tiers that the user brings.
+pub(super) fn check_own(own: &[OwnTier]) -> Result<()> {
+    if own.len() > OWN_TIERS_MAX {
+        let given = format_args!("{} tiers of your own", own.len());
+        return Err(Error::config("tier", given, "at most 8 for a cache"));
+    }
+    for (at, OwnTier { position, tier }) in own.iter().enumerate() {
+        position.check()?;
+        let kind = tier.kind();
+        if !kind.is_own() {
+            let given = format_args!("a tier of the kind {kind}");
+            return Err(Error::config("tier", given, "a kind by `TierKind::own`"));
+        }
+        if own[..at].iter().any(|other| other.tier.kind() == kind) {
+            let given = format_args!("two tiers with the name {kind}");
+            return Err(Error::config("tier", given, "a name for each"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the options of single tiers.
+pub(super) fn check_tier_options(
+    options: &[(TierKind, TierOptions)],
+    tiers: TierList,
+    own: &[OwnTier],
+) -> Result<()> {
+    for (kind, options) in options {
+        let is_here = tiers.contains(*kind) || own.iter().any(|own| own.tier.kind() == *kind);
+        if !is_here || matches!(kind, TierKind::Memory | TierKind::Null) {
+            let given = format_args!("options of the tier {kind}");
+            return Err(Error::config("tier_options", given, "the tiers beyond memory that the cache has"));
+        }
+        if options.read_only && *kind == TierKind::Redis {
+            let given = "redis as read only, which holds what nodes agree on";
+            return Err(Error::config(
+                "tier_options",
+                given,
+                "read only for disk, file and tiers of your own",
+            ));
+        }
+        options.check()?;
+    }
+    Ok(())
 }
 
 fn check_namespace(settings: &Settings) -> Result<()> {

@@ -13,7 +13,7 @@ use larder_core::key::{Canonical, CanonicalForm, KeyCodec, NamedKeys};
 use larder_core::kinds;
 use larder_core::memory::Bounds;
 use larder_core::place::{Kind, Selector};
-use larder_core::tier::TierKind;
+use larder_core::tier::{Position, Tier, TierKind, TierOptions};
 use larder_engine::selector::Table;
 use larder_engine::{TtlBy, Weigher};
 use larder_tiers::memory::Policy;
@@ -25,7 +25,7 @@ use super::tiers::tier_options;
 use super::time::{self, time_options, ttl_by_option};
 use super::{CAPACITY_MAX, EncodedCacheKey, EncodedCacheValue, GivenOptions, MEMORY_BYTES, plan, within};
 use crate::Cache;
-use crate::assemble::{self, ListenerParts, MemoryPlan, TieredPlan, TypedParts};
+use crate::assemble::{self, ListenerParts, MemoryPlan, OwnTier, TieredPlan, TypedParts};
 use crate::config::url::UrlConfig;
 use crate::context::Scope;
 use crate::options::values::Urls;
@@ -126,6 +126,8 @@ struct Untyped {
     selector: Arc<dyn Selector>,
     ttl_by: Option<TtlBy>,
     clock: Arc<dyn Clock>,
+    own: Vec<OwnTier>,
+    tier_options: Vec<(TierKind, TierOptions)>,
 }
 
 impl<K, V> fmt::Debug for TieredBuilder<K, V> {
@@ -151,6 +153,8 @@ where
             selector: Arc::new(Table),
             ttl_by: None,
             clock: Arc::new(SystemClock),
+            own: Vec::new(),
+            tier_options: Vec::new(),
         };
         Self { untyped, canonical: None, listener: None, values: PhantomData }
     }
@@ -294,6 +298,39 @@ where
 
     tier_options!();
 
+    /// Adds a tier of your own, for example a database or an object store. May be called for up to eight
+    /// tiers, each with a kind of its own by [`TierKind::own`]: by that name statistics, events,
+    /// [`explain`](Cache::explain), [`require`](Self::require) and selectors know it.
+    ///
+    /// `position` is its place in the order in which the tiers are read, and in each row of [`Table`]:
+    /// [`Position::Before`]`(TierKind::Disk)` is preferred wherever disk is. It gets the time limit, the
+    /// breaker and the counters that other tiers have, and is closed with the cache. See [the page on own
+    /// tiers][page].
+    ///
+    /// [page]: https://github.com/larder-rs/larder/blob/main/docs/own-tiers.md
+    pub fn tier(mut self, position: Position, tier: impl Tier) -> Self {
+        self.untyped.own.push(OwnTier { position, tier: Arc::new(tier) });
+        self
+    }
+
+    /// Sets the options of one tier beyond memory: its own time to live, whether it is only read, and what a
+    /// write means that it failed. The last call for a tier counts. See [`TierOptions`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use std::time::Duration;
+    /// use larder::{TierKind, TierOptions, ucache};
+    ///
+    /// let an_hour = TierOptions::new().ttl(Duration::from_secs(3600));
+    /// let pages = ucache::<u32, String>("pages").dir(dir.path()).tier_options(TierKind::Disk, an_hour).build()?;
+    /// # pages.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn tier_options(mut self, tier: TierKind, options: TierOptions) -> Self {
+        self.untyped.tier_options.push((tier, options));
+        self
+    }
+
     /// The selector, which decides the tier of each entry. Default [`Table`].
     pub fn selector(mut self, selector: impl Selector) -> Self {
         self.untyped.selector = Arc::new(selector);
@@ -355,10 +392,17 @@ impl Untyped {
         let (sharing_by, required_by) = (resolved.by("sharing"), resolved.by("require"));
         let settings = resolved.settings;
         let tiers = plan::tiers(&settings, self.home, url_config.as_ref());
-        let home = plan::home(&settings, self.home, url_config.as_ref())?;
+        plan::check_own(&self.own)?;
+        plan::check_tier_options(&self.tier_options, tiers, &self.own)?;
+        let home = plan::home(&settings, self.home, url_config.as_ref())?.filter(|_| {
+            // The one tier on disk that URLs name is not the only one if there are others.
+            self.home.is_some() || self.own.is_empty()
+        });
         let plan = TieredPlan {
             memory: self.memory_plan(&settings)?,
             tiers,
+            own: self.own,
+            tier_options: self.tier_options,
             disk_bytes: plan::disk_bytes(&settings)?,
             durability: settings.durability.unwrap_or_default(),
             warm_restart: plan::warm_restart(&settings)?,

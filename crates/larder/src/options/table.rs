@@ -238,7 +238,7 @@ table! {
     }
     require: TierList {
         says: "the tiers without which the cache is not built", takes: "words, such as disk, redis",
-        allowed: "memory, disk, file, redis", default: "none",
+        allowed: "memory, disk, file, redis, and the names of tiers of your own", default: "none",
         tiers: "all", cost: "the build fails if the server cannot be reached",
         parse: values::tiers, valid: |_| true, show: values::tiers_text,
     }

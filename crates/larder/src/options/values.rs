@@ -42,13 +42,6 @@ pub(super) const DURABILITY: Words<Durability> =
     &[("buffered", Durability::Buffered), ("flushed", Durability::Flushed), ("synced", Durability::Synced)];
 pub(super) const COHERENCE: Words<Coherence> =
     &[("available", Coherence::Available), ("strict", Coherence::Strict)];
-const TIERS: Words<TierKind> = &[
-    ("memory", TierKind::Memory),
-    ("disk", TierKind::Disk),
-    ("file", TierKind::File),
-    ("redis", TierKind::Redis),
-];
-
 /// Parses a word; ignores case, and accepts `-` for `_`.
 pub(super) fn choice<T: Copy>(words: Words<T>, text: &str) -> Option<T> {
     let text = text.to_ascii_lowercase().replace('-', "_");
@@ -68,12 +61,14 @@ pub(super) fn path(text: &str) -> Option<PathBuf> {
     (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text))
 }
 
+/// Parses the names of tiers, which may be tiers that the user brings.
 pub(super) fn tiers(text: &str) -> Option<TierList> {
-    text.split(',').map(|word| choice(TIERS, word.trim())).collect()
+    let tier = |word: &str| TierKind::by_name(&word.trim().to_ascii_lowercase());
+    text.split(',').map(|word| tier(word).filter(|kind| *kind != TierKind::Null)).collect()
 }
 
 pub(super) fn tiers_text(tiers: &TierList) -> String {
-    let words: Vec<_> = tiers.iter().map(|tier| word(TIERS, &tier)).collect();
+    let words: Vec<_> = tiers.iter().map(TierKind::name).collect();
     words.join(", ")
 }
 
