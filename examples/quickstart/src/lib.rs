@@ -7,7 +7,7 @@
 //!
 //! It measures each file, counts the words of each folder, and sorts every position of the whole text into
 //! one index for phrase searches. Answers have from fifty bytes to over a hundred megabytes. All go into one
-//! [`larder::ucache`], which chooses the tier of each. Run it twice: the first run computes the answers, the
+//! `larder::ucache`, which chooses the tier of each. Run it twice: the first run computes the answers, the
 //! second reads them from the cache.
 //!
 //! Read `library.rs` next, which contains the cache.
