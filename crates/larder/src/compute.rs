@@ -23,8 +23,8 @@ where
     /// whenever another node changed the entry in between, and its last answer counts.
     ///
     /// A load of the key that is in progress is not stored afterwards, even if the step keeps the entry; its
-    /// waiters get its value. An expired entry counts as absent. Costs a read of the nearest tier that has the entry, even if memory does not, and a
-    /// write or a removal.
+    /// waiters get its value. An expired entry counts as absent. Costs a read of the nearest tier that has the
+    /// entry, even if memory does not, and a write or a removal.
     ///
     /// # Errors
     /// The errors of [`try_insert`](Self::try_insert) and [`remove`](Self::remove). If a tier failed that may
@@ -43,7 +43,7 @@ where
     /// };
     /// stock.insert("pear", 2);
     /// assert_eq!((sell("pear")?, sell("pear")?, sell("fig")?), (Some(1), None, None));
-    /// assert!(!stock.contains_key("pear"));
+    /// assert!(!stock.contains_key(&"pear"));
     /// # Ok::<(), larder::Error>(())
     /// ```
     pub fn compute(
