@@ -59,7 +59,7 @@ pub(super) fn home(
 /// Checks the tiers that the user brings.
 pub(super) fn check_own(own: &[OwnTier]) -> Result<()> {
     if own.len() > OWN_TIERS_MAX {
-        let given = format_args!("{} tiers of your own", own.len());
+        let given = format!("{} tiers of your own", own.len());
         return Err(Error::config("tier", given, "at most 8 for a cache"));
     }
     for (at, OwnTier { position, tier }) in own.iter().enumerate() {
