@@ -16,8 +16,10 @@ fn doctor_names_permissions_that_are_too_wide_and_what_to_do() {
     fs::set_permissions(&pages, fs::Permissions::from_mode(0o755)).unwrap();
     let document = larder(dir.path(), &["doctor", "--json"]).exits(0).json();
     let findings = document["findings"].as_array().unwrap();
-    let warning = findings.iter().find(|finding| finding["level"] == "warning").unwrap();
-    assert!(warning["found"].as_str().unwrap().contains("other users may read"), "{warning}");
+    // The file system of the machine may be about full, which is a warning too.
+    let mut warnings = findings.iter().filter(|finding| finding["level"] == "warning");
+    let is_warned = warnings.any(|one| one["found"].as_str().unwrap().contains("other users may read"));
+    assert!(is_warned, "{document}");
 }
 
 #[test]
