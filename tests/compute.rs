@@ -176,12 +176,12 @@ fn sweep_removes_what_is_over_from_every_tier() {
             cache.insert_with(100 + key, "a".into(), EntryOptions::new().ttl(MINUTE).stale(MINUTE));
         }
         cache.insert(200, "kept".into());
-        assert_eq!(cache.sweep().unwrap(), 0, "{tier_set}");
+        assert_eq!(cache.try_sweep().unwrap(), 0, "{tier_set}");
         clock.advance(MINUTE);
-        let swept = cache.sweep().unwrap();
+        let swept = cache.try_sweep().unwrap();
         // A tier beyond memory and its copies in memory are swept one by one.
         assert!(swept == 10 || swept == 20, "{tier_set}: {swept}");
-        assert_eq!(cache.sweep().unwrap(), 0, "{tier_set}");
+        assert_eq!(cache.try_sweep().unwrap(), 0, "{tier_set}");
         let beyond = |tier: TierKind| cache.stats().tier(tier).map_or(0, |tier| tier.usage.entries);
         let left = [TierKind::Disk, TierKind::File].map(beyond).iter().sum::<u64>();
         let expected = if tier_set == "memory" { 0 } else { 11 };

@@ -358,7 +358,7 @@ impl Game<'_> {
                 let entries = self.models.iter_mut().flat_map(|model| model.entries.values_mut());
                 entries.for_each(|entry| entry.marks.extend([(ALL, now)]));
             }
-            _ => drop(cache.sweep().unwrap()),
+            _ => drop(cache.try_sweep().unwrap()),
         }
         self.looked(cache)
     }

@@ -72,7 +72,7 @@ const SYNC: &[Verb] = &[
     ("iter", |c| assert!(c.iter().unwrap().count() > 0)),
     ("len", |c| assert_ne!(c.len(), 0)),
     ("stats", |c| drop(c.stats().to_string())),
-    ("sweep", |c| _ = c.sweep().unwrap()),
+    ("sweep", |c| _ = c.try_sweep().unwrap()),
     ("flush", |c| c.flush().unwrap()),
     ("an event", |_| larder::mcache::<u8, u8>("heard").on_event(|_| {}).build().unwrap().insert(1, 1)),
     ("build", |_| {

@@ -46,7 +46,7 @@ fn tier_serves_no_entry_longer_than_its_own_ttl() {
     cache.insert_with(1, "left".into(), at(Disk).access(Access::WriteHeavy));
     assert_eq!(cache.inspect(&1).unwrap().unwrap().left, Some(MINUTE));
     clock.advance(MINUTE);
-    assert_eq!(cache.sweep().unwrap(), 1);
+    assert_eq!(cache.try_sweep().unwrap(), 1);
     cache.close().unwrap();
 }
 

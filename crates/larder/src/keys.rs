@@ -204,11 +204,17 @@ where
     /// Removes expired and invalidated entries from memory, disk and files; returns their number. Rarely
     /// needed: memory frees an expired entry within about 16 ms after its deadline, before it evicts any
     /// other; the other tiers free theirs when they read them or make room. Costs a pass over the entries
-    /// of every tier. Redis, and files that processes share, are left alone.
+    /// of every tier. Redis, and files that processes share, are left alone. After a failure, which the
+    /// statistics count, it returns 0.
+    pub fn sweep(&self) -> u64 {
+        self.try_sweep().unwrap_or(0)
+    }
+
+    /// As [`sweep`](Self::sweep), and returns the failure.
     ///
     /// # Errors
     /// If a tier cannot be scanned.
-    pub fn sweep(&self) -> Result<u64> {
+    pub fn try_sweep(&self) -> Result<u64> {
         self.inner.threads().sweep()
     }
 
@@ -371,7 +377,12 @@ mod tasks {
         }
 
         /// See [`Cache::sweep`](crate::Cache::sweep).
-        pub async fn sweep(&self) -> Result<u64> {
+        pub async fn sweep(&self) -> u64 {
+            self.try_sweep().await.unwrap_or(0)
+        }
+
+        /// See [`Cache::try_sweep`](crate::Cache::try_sweep).
+        pub async fn try_sweep(&self) -> Result<u64> {
             self.inner.tasks().sweep().await
         }
 
