@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::durable_sync::{self, sync_dir};
+use crate::private_file;
 
 const NAME: &str = "marker";
 const DRAFT: &str = "marker.new";
@@ -195,11 +196,7 @@ impl Marker {
 
     fn create(&self, byte: u8, state: &mut MarkerState) -> io::Result<()> {
         let draft = self.dir.join(DRAFT);
-        let mut options = OpenOptions::new();
-        options.create(true).write(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&draft)?;
+        let mut file = private_file::create(&draft)?;
         file.write_all(&self.bytes(byte))?;
         file.sync_all()?;
         fs::rename(&draft, self.dir.join(NAME))?;

@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 
+use crate::private_file;
 use larder_core::{Error, ErrorKind, Result};
 
 /// How often to retry if the locked file was deleted meanwhile.
@@ -155,11 +156,7 @@ fn open_dir(dir: &Path) -> io::Result<Option<File>> {
 }
 
 fn open_file(dir: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(false).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(dir.join("lock"))
+    private_file::open(OpenOptions::new().create(true).truncate(false).write(true), &dir.join("lock"))
 }
 
 /// Tries to lock the file; false if another process holds it.

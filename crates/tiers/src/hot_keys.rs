@@ -1,9 +1,10 @@
 //! The hottest keys of a cache, in one file of its directory. `docs/format.md` specifies its bytes.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::private_file;
 use larder_core::Result;
 use larder_core::hot_keys::HotKeyList;
 use xxhash_rust::xxh3::xxh3_64;
@@ -33,11 +34,7 @@ impl FileHotKeys {
 impl HotKeyList for FileHotKeys {
     fn write(&self, keys: &[Box<[u8]>]) -> Result<()> {
         let next = self.path.with_extension("next");
-        let mut options = OpenOptions::new();
-        options.create(true).write(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        options.open(&next)?.write_all(&encoded(keys))?;
+        private_file::create(&next)?.write_all(&encoded(keys))?;
         fs::rename(&next, &self.path)?;
         Ok(())
     }

@@ -9,6 +9,7 @@ use larder_core::{Durability, Error, Result};
 use parking_lot::Mutex;
 
 use crate::durable_sync::{is_at, sync_dir};
+use crate::private_file;
 
 /// An invalidation log in the file `marks`. Each record is appended with one `write` call.
 ///
@@ -103,9 +104,7 @@ impl FileInvalidationLog {
 }
 
 fn opened(options: &mut OpenOptions, path: &Path) -> Result<File> {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    Ok(options.open(path)?)
+    Ok(private_file::open(options, path)?)
 }
 
 fn read(path: &Path) -> Result<Option<Vec<InvalidationRecord>>> {

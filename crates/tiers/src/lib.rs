@@ -32,6 +32,8 @@ pub mod memory;
 mod null;
 #[cfg(any(feature = "disk", feature = "file"))]
 mod pressure;
+#[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
+mod private_file;
 #[cfg(feature = "redis")]
 pub mod redis;
 

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use larder_core::{Error, ErrorKind, Result};
 
 use crate::durable_sync::sync_dir;
+use crate::private_file;
 
 pub(in crate::disk) const DATABASES: &str = "db";
 pub(in crate::disk) const PACKS: &str = "packs";
@@ -268,10 +269,7 @@ pub(in crate::disk) fn unavailable(path: &Path, error: io::Error) -> Error {
 
 /// Deletes a file, if it exists.
 pub(in crate::disk) fn remove_file(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unavailable(path, error)),
-        _ => Ok(()),
-    }
+    private_file::remove(path).map_err(|error| unavailable(path, error))
 }
 
 fn numbered(dir: &Path, digits: impl Fn(&str) -> Option<&str>) -> Result<Vec<(u64, PathBuf)>> {

@@ -18,6 +18,7 @@ use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 use crate::durable_sync::sync_dir;
 
 use super::peers::{self, LivenessFile};
+use crate::private_file;
 
 /// First read of a file, in bytes: it holds the head of nearly every frame, and all of a small one.
 const PAGE: usize = 4096;
@@ -347,11 +348,7 @@ pub(super) fn create_dir(path: &Path) -> io::Result<()> {
 }
 
 pub(super) fn create_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    private_file::open(OpenOptions::new().write(true).create_new(true), path)
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::index::{BLOCK, upper_of};
 use super::layout::{create_dir, create_file, error_at};
 use crate::durable_sync::is_removed;
+use crate::private_file;
 
 /// Number of counters. Entries that share a counter lose their copies in memory together.
 const GROUPS: usize = 1 << 14;
@@ -266,11 +267,7 @@ fn lock_timeout() -> Error {
 }
 
 fn open_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    private_file::open(OpenOptions::new().read(true).write(true).create(true).truncate(false), path)
 }
 
 /// The liveness file of this process. While it is locked, other processes keep this process's

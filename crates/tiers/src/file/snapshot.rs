@@ -6,7 +6,7 @@
 //! outdated snapshot never matches the marker. A snapshot that is not durable, or is damaged, does
 //! not have its checksum.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use larder_core::clock::Time;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::index::{Index, KeptEntry, KnownDeadline, rounded};
-use crate::boot_marker;
+use crate::{boot_marker, private_file};
 
 const NAME: &str = "index";
 const MAGIC: &[u8; 4] = b"LRDI";
@@ -51,7 +51,9 @@ pub(super) fn read(dir: &Path) -> Option<Index> {
 /// lists the directory then.
 pub(super) fn write(dir: &Path, index: &Index, room: u64) {
     let Some(stamp) = boot_marker::stamp(dir).filter(|_| len(index) <= room) else { return };
-    if let Err(error) = write_file(&dir.join(NAME), &encode(index, stamp)) {
+    if let Err(error) =
+        private_file::create(&dir.join(NAME)).and_then(|mut file| file.write_all(&encode(index, stamp)))
+    {
         let _ = delete(dir);
         tracing::debug!(target: "larder", path = %dir.display(), %error, "cannot write the snapshot of the index; the next open lists all files");
     }
@@ -59,18 +61,7 @@ pub(super) fn write(dir: &Path, index: &Index, room: u64) {
 
 /// Deletes the snapshot, if there is one.
 pub(super) fn delete(dir: &Path) -> io::Result<()> {
-    match fs::remove_file(dir.join(NAME)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.create(true).write(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)?.write_all(bytes)
+    private_file::remove(&dir.join(NAME))
 }
 
 fn encode(index: &Index, stamp: u64) -> Vec<u8> {

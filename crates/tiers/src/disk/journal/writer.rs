@@ -32,6 +32,7 @@ use crate::disk::layout::{Layout, remove_file, rounded, unavailable};
 use crate::disk::recovery::OpenContext;
 use crate::disk_budget::BudgetShare;
 use crate::durable_sync::{is_removed, sync_dir};
+use crate::private_file;
 
 const MAGIC: &[u8; 4] = b"LRDJ";
 const VERSION: u8 = 1;
@@ -333,11 +334,7 @@ fn rounded_len(path: &Path) -> u64 {
 }
 
 fn create(path: &Path, number: u64) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.append(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path)?;
+    let file = private_file::open(OpenOptions::new().append(true).create_new(true), path)?;
     (&file).write_all(&header(number))?;
     Ok(file)
 }

@@ -16,6 +16,7 @@ use crate::disk::run::block;
 use crate::disk::run::index::RunIndex;
 use crate::disk::run::sorted_run::{self, SortedRun};
 use crate::disk_budget::BudgetShare;
+use crate::private_file;
 
 /// Bytes that are buffered before a write.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -40,11 +41,8 @@ impl RunWriter {
     /// Begins run `number`.
     pub(in crate::disk) fn create(layout: &Layout, number: u64, budget: &Arc<BudgetShare>) -> Result<Self> {
         let path = layout.draft(number);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&path)?;
+        let options = &mut OpenOptions::new();
+        let file = private_file::open(options.read(true).write(true).create(true).truncate(true), &path)?;
         let buffer = sorted_run::start(number).to_vec();
         let mut block = Vec::new();
         block::begin(&mut block);
