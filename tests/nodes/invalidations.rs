@@ -267,7 +267,7 @@ fn invalidated_entry_is_not_served_past_the_lease() {
     });
     let hits: u64 = caches.iter().map(|cache| hits(cache, TierKind::Memory)).sum();
     println!("{} reads beside {ROUNDS} invalidations, {hits} of them from memory", reads.into_inner());
-    assert!(hits > 10, "{hits}");
+    assert!(hits > 50, "{hits}");
     assert!(caches.iter().all(|cache| cache.get_with(key(0), || ROUNDS) == ROUNDS));
 }
 
