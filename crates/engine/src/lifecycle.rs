@@ -69,9 +69,12 @@ impl Engine {
     /// Returns the keys of all tiers, each once, in no order.
     pub(crate) async fn keys<W: Runtime>(self: &Arc<Self>, in_memory: Vec<Key>) -> Result<Vec<Key>> {
         let engine = Arc::clone(self);
+        W::section(self.has_tiers(), async move { engine.all_keys(in_memory).await }).await?
+    }
+
+    pub(crate) async fn all_keys(self: &Arc<Self>, in_memory: Vec<Key>) -> Result<Vec<Key>> {
         let in_memory = in_memory.into_iter().map(|key| (key, Vec::new())).collect();
-        let keys =
-            W::section(self.has_tiers(), async move { engine.collect_keys(in_memory).await }).await??;
+        let keys = self.collect_keys(in_memory).await?;
         Ok(keys.into_iter().map(|(key, _)| key).collect())
     }
 
@@ -92,7 +95,7 @@ impl Engine {
         Ok(keys)
     }
 
-    pub(crate) async fn collect_keys(self: &Arc<Self>, in_memory: Vec<TaggedKey>) -> Result<Vec<TaggedKey>> {
+    async fn collect_keys(self: &Arc<Self>, in_memory: Vec<TaggedKey>) -> Result<Vec<TaggedKey>> {
         let mut keys = if self.coherence.lists_copies() { in_memory } else { Vec::new() };
         let Some(stack) = self.stack.as_ref().filter(|_| !self.is_closed()) else { return Ok(keys) };
         let mut seen: HashSet<Box<[u8]>> = HashSet::with_capacity(keys.len());

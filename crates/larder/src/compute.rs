@@ -46,22 +46,24 @@ where
     /// assert!(!stock.contains_key(&"pear"));
     /// # Ok::<(), larder::Error>(())
     /// ```
-    pub fn compute(
-        &self,
-        key: K,
-        mut decide: impl FnMut(Option<V>) -> Compute<V> + Send,
-    ) -> Result<Option<V>> {
-        let mut decide = |found: Option<&Value>| Ok(decide(found.cloned().map(typed)).erased());
-        let value = self.inner.threads().compute_borrowed(Key::new(key), &mut decide)?;
+    pub fn compute(&self, key: K, decide: impl FnMut(Option<V>) -> Compute<V> + Send) -> Result<Option<V>> {
+        let value = self.inner.threads().compute_borrowed(Key::new(key), &mut erased(decide))?;
         Ok(value.map(typed))
     }
+}
+
+/// Erases the type of the value that a function decides on.
+fn erased<V: Clone + Send + Sync + 'static>(
+    mut decide: impl FnMut(Option<V>) -> Compute<V> + Send,
+) -> impl FnMut(Option<&Value>) -> Result<Compute<Value>> + Send {
+    move |found| Ok(decide(found.cloned().map(typed)).erased())
 }
 
 #[cfg(feature = "async")]
 mod tasks {
     use larder_engine::AnyDecide;
 
-    use super::{Compute, Hash, Key, Result, Value, typed};
+    use super::{Compute, Hash, Key, Result, erased, typed};
     use crate::AsyncCache;
 
     impl<K, V> AsyncCache<K, V>
@@ -73,11 +75,9 @@ mod tasks {
         pub async fn compute(
             &self,
             key: K,
-            mut decide: impl FnMut(Option<V>) -> Compute<V> + Send + 'static,
+            decide: impl FnMut(Option<V>) -> Compute<V> + Send + 'static,
         ) -> Result<Option<V>> {
-            let decide =
-                AnyDecide::new(move |found: Option<&Value>| Ok(decide(found.cloned().map(typed)).erased()));
-            let value = self.inner.tasks().compute(Key::new(key), decide).await?;
+            let value = self.inner.tasks().compute(Key::new(key), AnyDecide::new(erased(decide))).await?;
             Ok(value.map(typed))
         }
     }

@@ -209,6 +209,7 @@ impl ByKey {
         let handle = handle(function, None);
         let (asyncness, wait, verbs) = shell(function);
         let lints = lints();
+        // The parameters are those that the user chose for the function.
         quote! {
             #[doc = #doc]
             #[allow(clippy::ptr_arg, clippy::too_many_arguments, clippy::type_complexity)]

@@ -54,6 +54,8 @@ fn cached(function: &Function) -> TokenStream {
     let conversions = function.arguments.iter().filter_map(|argument| argument.conversion());
     let key = function.key_expression();
     let answer = answer(function);
+    // The body of the user moves into the loader: here no `mut` parameter changes, and the key reads those
+    // with an underscore.
     quote! {
         #(#attributes)*
         #[allow(unused_mut, clippy::used_underscore_binding)]

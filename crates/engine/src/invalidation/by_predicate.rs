@@ -77,9 +77,7 @@ impl Job {
 
     fn invalidate_all_matching(&self, in_memory: Vec<Key>) -> Result<u64> {
         let (mut count, mut outcome) = (0, Ok(()));
-        let in_memory = in_memory.into_iter().map(|key| (key, Vec::new())).collect();
-        let keys = block_on(self.engine()?.collect_keys(in_memory))?;
-        for (key, _tags) in keys {
+        for key in block_on(self.engine()?.all_keys(in_memory))? {
             // Between two entries the last handle of the cache may be dropped.
             let engine = self.engine()?;
             match block_on(engine.invalidate_matching(&key, &self.predicate)) {

@@ -1,9 +1,9 @@
 //! Guards against reentrant waits, in user code that runs while an entry is stored.
 //!
 //! The holder of a key's guard inserts into the memory store, and that drops other values. The
-//! `Drop` of such a value may call the cache, and so may the function of a `compute`. This call must not wait for a guard or a flight: its
-//! holder may itself wait for the guard that is held below on the same stack. So the call fails
-//! with [`busy`], or loads without waiting.
+//! `Drop` of such a value may call the cache, and so may the function of a `compute`. This call must
+//! not wait for a guard or a flight: its holder may itself wait for the guard that is held below on
+//! the same stack. So the call fails with [`busy`], or loads without waiting.
 
 use std::cell::Cell;
 

@@ -236,9 +236,5 @@ fn has_expired(store: &Store, number: u64, now: Time) -> bool {
         Ok(None) => true,
         Err(_) => false,
     };
-    let Some(segment) = store.segments.segment(number) else { return false };
-    let rows = segment.take_rows();
-    let has_expired = rows.iter().all(has_row_expired);
-    segment.put_back(rows);
-    has_expired
+    store.segments.segment(number).is_some_and(|segment| segment.rows().iter().all(has_row_expired))
 }

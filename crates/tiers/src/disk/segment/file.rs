@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use sled::IVec;
 
 use crate::durable_sync::{is_removed, sync_dir};
+use crate::private_file;
 
 /// Number of read bits in a segment of any size: two kilobytes of memory.
 ///
@@ -42,11 +43,7 @@ pub(in crate::disk) struct Segment {
 impl Segment {
     /// Creates the file of a new segment for about `capacity` bytes.
     pub(in crate::disk) fn create(number: u64, path: PathBuf, capacity: u64) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&path)?;
+        let file = private_file::open(OpenOptions::new().read(true).write(true).create_new(true), &path)?;
         Ok(Self::new(number, path, file, capacity))
     }
 
@@ -158,7 +155,7 @@ impl Segment {
         self.is_sealed() && self.live() == 0
     }
 
-    /// The rows that were written here, for a snapshot.
+    /// The rows that were written here, in order of writing.
     pub(in crate::disk) fn rows(&self) -> Vec<IVec> {
         self.rows.lock().clone()
     }

@@ -12,7 +12,7 @@
 //!   checksums, which are verified when they are read;
 //! - the journal by the counts that it records.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -29,6 +29,7 @@ use crate::disk::run::index::RunContents;
 use crate::disk::segment::files::Segments;
 use crate::disk::store::Store;
 use crate::durable_sync::stamp;
+use crate::private_file;
 
 pub(in crate::disk) mod words;
 
@@ -106,7 +107,9 @@ impl Draft {
     /// every row then.
     pub(in crate::disk) fn write(&self, layout: &Layout, room: u64) {
         let written = self.encode(layout).and_then(|bytes| match bytes {
-            Some(bytes) if rounded(bytes.len() as u64) <= room => write_file(&layout.snapshot(), &bytes),
+            Some(bytes) if rounded(bytes.len() as u64) <= room => {
+                private_file::create(&layout.snapshot())?.write_all(&bytes)
+            }
             _ => Ok(()),
         });
         if let Err(error) = written {
@@ -238,11 +241,8 @@ impl RunPart {
 
 impl SegmentPart {
     fn decode(from: &mut Reader<'_>) -> Option<Self> {
-        let (number, stamp, live, count) = (from.word()?, from.word()?, from.word()?, from.word()?);
-        let mut rows = Vec::new();
-        for _ in 0..count {
-            rows.push(IVec::from(from.row()?));
-        }
+        let (number, stamp, live) = (from.word()?, from.word()?, from.word()?);
+        let rows = listed(from, |from| from.row().map(IVec::from))?;
         Some(Self { number, stamp, live, rows })
     }
 }
@@ -255,14 +255,6 @@ fn listed<T>(from: &mut Reader<'_>, part: impl Fn(&mut Reader<'_>) -> Option<T>)
         parts.push(part(from)?);
     }
     Some(parts)
-}
-
-fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.create(true).write(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)?.write_all(bytes)
 }
 
 /// A checksum of the names and contents of all files in `dir`, and below it.
