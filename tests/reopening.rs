@@ -148,6 +148,39 @@ fn entry_of_another_schema_version_is_a_counted_miss() {
 }
 
 #[test]
+fn remove_of_an_entry_that_this_cache_cannot_serve_is_false() {
+    type Open = fn(&Path) -> larder::TieredBuilder<u8, String>;
+    let kinds: [(&str, Open); 3] = [
+        ("disk", |dir| larder::bcache("kept").dir(dir)),
+        ("files", |dir| larder::fcache("kept").dir(dir)),
+        ("shared files", |dir| larder::fcache("kept").dir(dir).sharing(larder::Sharing::Processes)),
+    ];
+    for (kind, open) in kinds {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), larder_testkit::ManualClock::default());
+        let open = || open(dir.path()).clock(clock.clone());
+        let second = std::time::Duration::from_secs(1);
+        let cache = open().build().unwrap();
+        (0..6).for_each(|key| cache.insert(key, "kept".into()));
+        cache.insert_with(6, "expires".into(), larder::EntryOptions::new().ttl(second));
+        cache.close().unwrap();
+
+        clock.advance(second);
+        let cache = open().build().unwrap();
+        assert!(!cache.try_remove(&6).unwrap(), "{kind}: expired");
+        assert!(cache.try_remove(&0).unwrap(), "{kind}: of the same schema");
+        cache.close().unwrap();
+
+        let cache = open().version(2).build().unwrap();
+        assert!(!cache.try_remove(&1).unwrap(), "{kind}: of another schema");
+        assert_eq!(cache.take(&2).unwrap(), None, "{kind}");
+        assert_eq!(cache.remove_many(&[3, 4]).unwrap(), 0, "{kind}: of another schema");
+        assert_eq!(cache.stats().cache.removals, 0, "{kind}");
+        assert!(!cache.contains_key(&5), "{kind}");
+        cache.close().unwrap();
+    }
+}
+
+#[test]
 fn second_cache_of_a_directory_fails_as_busy() {
     let dir = tempfile::tempdir().unwrap();
     let open = |dir: &Path| larder::ucache::<u8, u8>("lonely").dir(dir).build();

@@ -43,6 +43,8 @@ pub struct TierHandle {
     /// Where it stands, if the user brought it.
     position: Option<Position>,
     blocks: bool,
+    /// Whether every entry was written by this cache since it was opened.
+    has_only_own_entries: bool,
     counters: Arc<TierCounters>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) quarantine: Quarantine,
@@ -70,12 +72,14 @@ impl TierHandle {
     pub fn with(tier: Arc<dyn Tier>, clock: Arc<dyn Clock>, dirty_flag: Option<DirtyFlag>) -> Self {
         let counters = Arc::new(TierCounters::default());
         let (kind, blocks) = (tier.kind(), tier.capability().blocking);
+        let has_only_own_entries = !tier.capability().shared && tier.usage().entries == 0;
         let limited = Limit::new(tier, Arc::clone(&counters), OPERATION_LIMIT);
         let guarded = Breaker::new(limited, Arc::clone(&counters), &clock);
         Self {
             kind,
             position: None,
             blocks,
+            has_only_own_entries,
             tier: Observe::new(guarded, Arc::clone(&counters)),
             counters,
             clock,
@@ -114,6 +118,12 @@ impl TierHandle {
     /// Whether the tier is of this kind.
     pub fn has_kind(&self, kind: TierKind) -> bool {
         self.kind == kind
+    }
+
+    /// Whether every entry was written by this cache since it was opened. Other entries may have
+    /// another schema, another type, or a deadline that this cache gave none of its own.
+    pub(crate) fn has_only_own_entries(&self) -> bool {
+        self.has_only_own_entries
     }
 
     /// Whether calls of the tier block the calling thread.

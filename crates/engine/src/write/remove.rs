@@ -160,11 +160,11 @@ impl Engine {
     }
 
     /// Classifies the entry of a tier before its removal. Reads the head of the frame if the entry
-    /// may be past its deadline or invalidated. A shared tier expires its entries itself, but knows
-    /// no invalidations.
+    /// may be past its deadline, invalidated, or of another schema or type. A tier that nodes share
+    /// expires its entries itself and keeps schemas apart, but knows no invalidations.
     async fn erasable(&self, handle: &TierHandle, encoded: &EncodedKey) -> Erased {
-        let expires = self.expires.load(Ordering::Relaxed) && !handle.is_among_nodes();
-        if !expires && self.invalidations.stamp() == 0 {
+        let may_be_unusable = self.expires.load(Ordering::Relaxed) || !handle.has_only_own_entries();
+        if (!may_be_unusable || handle.is_among_nodes()) && self.invalidations.stamp() == 0 {
             return Erased::Live;
         }
         // An entry whose head cannot be read counts as live.
