@@ -36,7 +36,7 @@ use crate::time::restart;
 use crate::time::timeline::Timeline;
 use crate::warm_restart::WarmRestart;
 use larder_exec::background::Pool;
-use larder_exec::runtime::{Runtime, block_on};
+use larder_exec::runtime::{Runtime, block_on, process_id};
 
 /// A function that returns the weight of an entry.
 pub type Weigher = Box<dyn Fn(&dyn Any, &dyn Any) -> u32 + Send + Sync>;
@@ -190,7 +190,7 @@ impl Engine {
             memory_hits: Striped::default(),
             memory_puts: Count::default(),
             closed: AtomicBool::new(false),
-            process: std::process::id(),
+            process: process_id(),
             lifecycle: Lifecycle::default(),
             events: Events::new(parts.listener),
             on_last_handle: OnceLock::new(),
@@ -377,7 +377,7 @@ impl Engine {
     ///
     /// Costs a system call.
     pub(crate) fn is_forked(&self) -> bool {
-        std::process::id() != self.process
+        process_id() != self.process
     }
 
     /// Fails if the cache was closed, or if this is a forked child that has tiers.

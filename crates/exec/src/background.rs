@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::runtime::process_id;
+
 /// Maximum number of threads at once. A thread counts while its loader hangs.
 pub const THREADS_MAX: usize = 64;
 /// Stack size of a thread, as address space. Nested loads run on this stack when the pool has no
@@ -68,7 +70,7 @@ impl Pool {
     /// Locks the state, and resets it in a forked child.
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock();
-        let process = std::process::id();
+        let process = process_id();
         if state.process != process {
             // A forked child has none of the threads, and must not run the jobs a second time.
             *state = State { process, ..State::default() };

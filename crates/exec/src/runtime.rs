@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
-use event_listener::{EventListener, Listener};
+use event_listener::EventListener;
+#[cfg(not(target_family = "wasm"))]
+use event_listener::Listener;
 #[cfg(not(feature = "async"))]
 use larder_core::Result;
 #[cfg(feature = "async")]
@@ -97,14 +99,11 @@ impl Runtime for Blocking {
     const IS_TASK: bool = false;
 
     async fn event(listener: EventListener) {
-        Listener::wait(listener);
+        wait(listener, None);
     }
 
     async fn event_until(listener: EventListener, until: Option<Instant>) {
-        match until {
-            Some(moment) => drop(Listener::wait_deadline(listener, moment)),
-            None => Listener::wait(listener),
-        }
+        wait(listener, until);
     }
 
     async fn launch(pool: &Arc<Pool>, launch: Launch, flight: impl Future<Output = ()> + Send + 'static) {
@@ -148,6 +147,24 @@ impl Runtime for Blocking {
     #[cfg(not(feature = "async"))]
     fn may_wait(_: bool) -> bool {
         true
+    }
+}
+
+/// Blocks until the listener is notified or the moment `until` has come.
+#[cfg(not(target_family = "wasm"))]
+fn wait(listener: EventListener, until: Option<Instant>) {
+    match until {
+        Some(moment) => drop(listener.wait_deadline(moment)),
+        None => listener.wait(),
+    }
+}
+
+/// As on other systems. There is a single thread, so that nothing is notified while it sleeps.
+#[cfg(target_family = "wasm")]
+fn wait(listener: EventListener, until: Option<Instant>) {
+    match until {
+        Some(moment) => std::thread::sleep(moment.saturating_duration_since(Instant::now())),
+        None => block_on(listener),
     }
 }
 
@@ -225,6 +242,12 @@ impl Runtime for Tokio {
     fn may_wait(_: bool) -> bool {
         true
     }
+}
+
+/// Returns the number of this process, which tells a forked child from its parent; 0 on WebAssembly,
+/// where there is neither. Costs a system call.
+pub fn process_id() -> u32 {
+    if cfg!(target_family = "wasm") { 0 } else { std::process::id() }
 }
 
 /// Number of caches that were dropped and are not closed yet.

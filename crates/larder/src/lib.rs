@@ -125,6 +125,15 @@ assert_eq!(pages.get(&7).await, Some(page));
 //! `CHANGELOG.md` lists the changes of each version.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(all(
+    target_family = "wasm",
+    any(feature = "async", feature = "disk", feature = "file", feature = "redis")
+))]
+compile_error!(
+    "on WebAssembly Larder has caches in memory alone, by `mcache`: depend on it with \
+     `default-features = false`, without the features `async`, `disk`, `file` and `redis`, which need threads"
+);
+
 mod assemble;
 #[cfg(feature = "async")]
 mod async_cache;
