@@ -244,6 +244,7 @@ mod pages {
         configuration: "../../../docs/configuration.md",
         presets: "../../../docs/presets.md",
         large_values: "../../../docs/large-values.md",
+        frameworks: "../../../docs/frameworks.md",
         own_tiers: "../../../docs/own-tiers.md",
         observability: "../../../docs/observability.md",
     }
