@@ -98,7 +98,7 @@ impl Engine {
         for (at, (turn, (key, value))) in part.into_iter().enumerate() {
             match self.encode_key(&key) {
                 Ok(encoded) => {
-                    let prepared = self.prepare((&key, encoded), NewValue::plain(value, options.clone()));
+                    let prepared = self.prepare(&key, encoded, NewValue::plain(value, options.clone()));
                     drafts.push(Pending { at, turn, key, prepared });
                 }
                 Err(error) => {
@@ -110,7 +110,7 @@ impl Engine {
         let (together, alone) = self.guards(drafts);
         self.insert_together(together, &mut outcomes).await;
         for Pending { at, turn, key, prepared } in alone {
-            outcomes[at] = self.insert_prepared((&turn, key), prepared).await;
+            outcomes[at] = self.insert_prepared(&turn, key, prepared).await;
         }
         outcomes
     }

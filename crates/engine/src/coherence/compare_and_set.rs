@@ -12,6 +12,7 @@ use larder_core::place::Sharing;
 use larder_core::tier::{PutOptions, VersionedFrame};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
+use crate::coherence::confirmation::LocalCopy;
 use crate::coherence::identity;
 use crate::engine::Engine;
 use crate::key_lock::reentrancy;
@@ -64,7 +65,8 @@ impl Engine {
     pub(crate) async fn compute_shared(
         &self,
         shared: Shared<'_>,
-        (key, encoded): (&Key, &EncodedKey),
+        key: &Key,
+        encoded: &EncodedKey,
         decide: &mut dyn Decide,
     ) -> Result<Computed> {
         for _ in 0..ATTEMPTS {
@@ -81,7 +83,7 @@ impl Engine {
                 Decision::Put(new) => {
                     let own = shared.stack.keys.decode(encoded.as_bytes())?;
                     let terms = found.map(|found| found.terms);
-                    let prepared = self.prepare_computed((&own, Some(encoded.clone())), &new, terms);
+                    let prepared = self.prepare_computed(&own, Some(encoded.clone()), &new, terms);
                     if self.store_shared(shared, own, prepared.requiring(precondition)).await? {
                         return Ok(Computed::changed(Some(new.value)));
                     }
@@ -183,7 +185,7 @@ impl Engine {
     async fn peek_here(&self, stack: &TierStack, encoded: &EncodedKey) -> Option<Peeked> {
         for handle in stack.local() {
             let Ok(Some(bytes)) = handle.get(encoded).await else { continue };
-            if self.is_stale_copy((stack, handle), encoded, &bytes).await {
+            if self.is_stale_copy(LocalCopy { stack, handle, key: encoded, head: &bytes }).await {
                 continue;
             }
             if let Some(found) = self.peeked(stack, handle, bytes, encoded) {

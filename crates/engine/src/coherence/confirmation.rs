@@ -39,6 +39,16 @@ impl SharedView {
     }
 }
 
+/// An entry as a tier of this node has it.
+#[derive(Clone, Copy)]
+pub(crate) struct LocalCopy<'a> {
+    pub(crate) stack: &'a TierStack,
+    pub(crate) handle: &'a TierHandle,
+    pub(crate) key: &'a EncodedKey,
+    /// The beginning of its frame, at least the whole head.
+    pub(crate) head: &'a [u8],
+}
+
 /// Whether a local copy of an entry may be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Confirmation {
@@ -73,10 +83,10 @@ impl Engine {
     pub(super) fn confirm_local<'a>(
         &'a self,
         nodes: &'a NodeCoherence,
-        (stack, handle): (&'a TierStack, &TierHandle),
-        (key, head): (&'a EncodedKey, &[u8]),
+        copy: LocalCopy<'a>,
         view: &SharedView,
     ) -> PortReply<'a, Confirmation> {
+        let LocalCopy { stack, handle, key, head } = copy;
         let Some(shared) = stack.among_nodes().filter(|_| !handle.is_among_nodes()) else {
             return PortReply::Now(Confirmation::Confirmed);
         };
@@ -93,7 +103,7 @@ impl Engine {
         }
         match nodes.missed_since(head.header.created) {
             Missed::Nothing => PortReply::Now(Confirmation::Confirmed),
-            missed => PortReply::Later(Box::pin(after_missed_window((nodes, shared), key, missed))),
+            missed => PortReply::Later(Box::pin(after_missed_window(nodes, shared, key, missed))),
         }
     }
 
@@ -101,44 +111,38 @@ impl Engine {
     /// served. Removes a stale copy.
     pub(crate) async fn is_unconfirmed(
         self: &Arc<Self>,
-        (stack, handle): (&TierStack, &TierHandle),
-        (key, hash): (&EncodedKey, u64),
-        bytes: &[u8],
+        copy: LocalCopy<'_>,
+        hash: u64,
         view: &SharedView,
     ) -> Option<bool> {
-        match self.coherence.confirm_local(self, (stack, handle), (key, bytes), view).get().await {
+        match self.coherence.confirm_local(self, copy, view).get().await {
             Confirmation::Confirmed => Some(false),
             Confirmation::Unconfirmed => self.coherence.serves_unconfirmed().then_some(true),
             Confirmation::Stale => {
-                Box::pin(self.drop_stale_copy((stack, handle), (key, hash), view)).await;
+                Box::pin(self.drop_stale_copy(copy, hash, view)).await;
                 None
             }
         }
     }
 
     /// Whether a local copy is stale, for an operation that is atomic among all nodes.
-    pub(crate) async fn is_stale_copy(
-        &self,
-        (stack, handle): (&TierStack, &TierHandle),
-        key: &EncodedKey,
-        bytes: &[u8],
-    ) -> bool {
-        let view = SharedView { is_uncertain: stack.is_pending(key) };
-        let confirmation = self.coherence.confirm_local(self, (stack, handle), (key, bytes), &view);
-        confirmation.get().await == Confirmation::Stale
+    pub(crate) async fn is_stale_copy(&self, copy: LocalCopy<'_>) -> bool {
+        let view = SharedView { is_uncertain: copy.stack.is_pending(copy.key) };
+        self.coherence.confirm_local(self, copy, &view).get().await == Confirmation::Stale
     }
 
     /// Removes a stale copy, unless a writer or a loader holds the key.
     async fn drop_stale_copy(
         self: &Arc<Self>,
-        (stack, handle): (&TierStack, &TierHandle),
-        (key, hash): (&EncodedKey, u64),
+        LocalCopy { stack, handle, key, .. }: LocalCopy<'_>,
+        hash: u64,
         view: &SharedView,
     ) {
         let observation = self.key_locks.observe(hash);
         let Some(_guard) = observation.claim() else { return };
-        let Ok(Some(bytes)) = handle.head(key).await else { return };
-        let confirmation = self.coherence.confirm_local(self, (stack, handle), (key, &bytes), view);
+        let Ok(Some(head)) = handle.head(key).await else { return };
+        let copy = LocalCopy { stack, handle, key, head: &head };
+        let confirmation = self.coherence.confirm_local(self, copy, view);
         if !stack.is_pending(key) && confirmation.get().await == Confirmation::Stale {
             // The layer counts a failure, and the handle quarantines the key.
             let _counted = handle.remove(key).await;
@@ -160,7 +164,8 @@ impl Engine {
 
 /// Classifies a local copy that other nodes may have changed during a missed window.
 async fn after_missed_window(
-    (nodes, shared): (&NodeCoherence, &TierHandle),
+    nodes: &NodeCoherence,
+    shared: &TierHandle,
     key: &EncodedKey,
     missed: Missed,
 ) -> Confirmation {

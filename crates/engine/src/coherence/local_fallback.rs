@@ -15,6 +15,17 @@ use crate::tier_stack::quarantine::VersionThen;
 use crate::tier_stack::tier_handle::TierHandle;
 use crate::write::precondition::Precondition;
 
+/// An entry that is about to be stored on this node alone.
+#[derive(Clone, Copy)]
+pub(crate) struct LocalWrite<'a> {
+    pub(crate) stack: &'a TierStack,
+    pub(crate) key: &'a EncodedKey,
+    pub(crate) facts: &'a Facts,
+    /// Where on this node it would be stored.
+    pub(crate) home: TierKind,
+    pub(crate) precondition: Precondition,
+}
+
 /// Whether an entry may be stored on this node alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stay {
@@ -50,14 +61,13 @@ impl Engine {
         (self.place_with(stack, facts, Some(handle.kind())).home == handle.kind()).then_some(handle)
     }
 
-    /// Decides whether an entry may be stored in `home`, on this node alone. The write of
-    /// an entry that belongs in the shared tier is pending from here on.
+    /// Decides whether an entry may be stored on this node alone, beside the shared tier
+    /// `handle`. The write of an entry that belongs in that tier is pending from here on.
     pub(super) async fn stay(
         &self,
-        (nodes, handle): (&NodeCoherence, &TierHandle),
-        (stack, key): (&TierStack, &EncodedKey),
-        precondition: Precondition,
-        (facts, home): (&Facts, TierKind),
+        nodes: &NodeCoherence,
+        handle: &TierHandle,
+        LocalWrite { stack, key, facts, home, precondition }: LocalWrite<'_>,
     ) -> Stay {
         let belongs = self.belongs_to_all(stack, facts).is_some();
         let stay = if belongs { Stay::Pending } else { Stay::Local };
@@ -77,13 +87,13 @@ impl Engine {
         if !precondition.is_some() && !belongs && home == TierKind::Memory {
             return stay;
         }
-        let standing = standing(handle, key, (precondition, facts)).await;
+        let standing = standing(handle, key, precondition, facts).await;
         if matches!(standing, Ok(Standing::Changed)) {
             return Stay::Superseded;
         }
         match belongs {
             true => self.add_pending(handle, key, &standing),
-            false => note_local((nodes, handle), key, (precondition, &standing)).await,
+            false => note_local(nodes, handle, key, precondition, &standing).await,
         }
         stay
     }
@@ -105,9 +115,11 @@ impl Engine {
 /// Records that an entry is on this node alone on purpose. Removes the shared entry that it
 /// replaces.
 async fn note_local(
-    (nodes, handle): (&NodeCoherence, &TierHandle),
+    nodes: &NodeCoherence,
+    handle: &TierHandle,
     key: &EncodedKey,
-    (precondition, standing): (Precondition, &Result<Standing>),
+    precondition: Precondition,
+    standing: &Result<Standing>,
 ) {
     match standing {
         Ok(Standing::Same { is_present: true, .. }) if precondition.is_some() => {
@@ -126,7 +138,8 @@ async fn note_local(
 async fn standing(
     handle: &TierHandle,
     key: &EncodedKey,
-    (precondition, facts): (Precondition, &Facts),
+    precondition: Precondition,
+    facts: &Facts,
 ) -> Result<Standing> {
     let found = handle.look_up(key).await?;
     let is_same = match precondition {

@@ -51,9 +51,11 @@ pub(crate) struct Replica {
 
 impl Replica {
     pub(crate) fn new(
-        (invalidations, timeline): (Arc<Invalidations>, Arc<Timeline>),
+        invalidations: Arc<Invalidations>,
+        timeline: Arc<Timeline>,
         shared: Arc<dyn SharedInvalidations>,
-        (bus, lease): (Arc<dyn Bus>, Duration),
+        bus: Arc<dyn Bus>,
+        lease: Duration,
     ) -> Self {
         Self {
             invalidations,

@@ -21,12 +21,11 @@ use larder_core::Result;
 use larder_core::invalidation::Invalidation;
 use larder_core::key::EncodedKey;
 use larder_core::memory::Record;
-use larder_core::place::Facts;
 use larder_core::tier::{BoxFuture, EntryVersion, TierKind};
 
-use crate::coherence::confirmation::{Confirmation, SharedView};
+use crate::coherence::confirmation::{Confirmation, LocalCopy, SharedView};
 use crate::coherence::copy_tag::CopyTag;
-use crate::coherence::local_fallback::Stay;
+use crate::coherence::local_fallback::{LocalWrite, Stay};
 use crate::engine::Engine;
 use crate::key_lock::flight::Flight;
 use crate::read::Found;
@@ -115,7 +114,8 @@ pub(crate) trait CoherencePort: Send + Sync + 'static {
     fn validated_copy(
         &self,
         engine: &Engine,
-        (stack, key): (&TierStack, &EncodedKey),
+        stack: &TierStack,
+        key: &EncodedKey,
         version: Option<EntryVersion>,
     ) -> Option<Found> {
         let _alone = (engine, stack, key, version);
@@ -138,11 +138,10 @@ pub(crate) trait CoherencePort: Send + Sync + 'static {
     fn confirm_local<'a>(
         &'a self,
         engine: &'a Engine,
-        (stack, handle): (&'a TierStack, &TierHandle),
-        (key, head): (&'a EncodedKey, &[u8]),
+        copy: LocalCopy<'a>,
         view: &SharedView,
     ) -> PortReply<'a, Confirmation> {
-        let _alone = (engine, stack, handle, key, head, view);
+        let _alone = (engine, copy, view);
         PortReply::Now(Confirmation::Confirmed)
     }
 
@@ -186,15 +185,9 @@ pub(crate) trait CoherencePort: Send + Sync + 'static {
 
     // Writes.
 
-    /// Decides whether an entry may be stored in `home`, on this node alone.
-    fn stay<'a>(
-        &'a self,
-        engine: &'a Engine,
-        (stack, key): (&'a TierStack, &'a EncodedKey),
-        precondition: Precondition,
-        (facts, home): (&'a Facts, TierKind),
-    ) -> PortReply<'a, Stay> {
-        let _alone = (engine, stack, key, precondition, facts, home);
+    /// Decides whether an entry may be stored on this node alone.
+    fn stay<'a>(&'a self, engine: &'a Engine, write: LocalWrite<'a>) -> PortReply<'a, Stay> {
+        let _alone = (engine, write);
         PortReply::Now(Stay::Local)
     }
 

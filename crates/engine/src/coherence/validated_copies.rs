@@ -35,7 +35,8 @@ impl CoherencePort for VersionCoherence {
     fn validated_copy(
         &self,
         engine: &Engine,
-        (stack, key): (&TierStack, &EncodedKey),
+        stack: &TierStack,
+        key: &EncodedKey,
         version: Option<EntryVersion>,
     ) -> Option<Found> {
         let native = stack.keys.decode(key.as_bytes()).ok()?;

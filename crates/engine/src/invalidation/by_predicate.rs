@@ -151,7 +151,7 @@ impl Engine {
         for handle in stack.tiers.iter().filter(|handle| !handle.has_foreign_versions()) {
             loop {
                 let keys = self.keys_that_are_over(handle).await?;
-                let removed = self.remove_over((stack, handle), &keys).await;
+                let removed = self.remove_over(stack, handle, &keys).await;
                 swept += removed;
                 if removed == 0 || keys.len() < SWEEP_KEYS_MAX {
                     break;
@@ -177,7 +177,8 @@ impl Engine {
 
     async fn remove_over(
         self: &Arc<Self>,
-        (stack, handle): (&TierStack, &TierHandle),
+        stack: &TierStack,
+        handle: &TierHandle,
         keys: &[EncodedKey],
     ) -> u64 {
         let mut removed = 0;

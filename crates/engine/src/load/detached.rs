@@ -239,7 +239,7 @@ impl Engine {
         let value = record.value;
         if let Some(terms) = record.terms.filter(|terms| self.is_due(terms)) {
             // On the heap: otherwise it would be part of the stack frame of every load.
-            Box::pin(self.refresh::<W>((key, value.clone()), terms, loader)).await;
+            Box::pin(self.refresh::<W>(key, value.clone(), terms, loader)).await;
         }
         value
     }
@@ -248,7 +248,8 @@ impl Engine {
     /// others are.
     async fn refresh<W: Runtime>(
         self: &Arc<Self>,
-        (key, value): (Key, Option<Value>),
+        key: Key,
+        value: Option<Value>,
         terms: Arc<LiveEntryMeta>,
         loader: Loader,
     ) {

@@ -392,7 +392,7 @@ impl Engine {
             let Leader { mut leader, encoded, precondition, stamp, .. } = lead;
             let outcome = said.value.clone().map_or(Outcome::Absent, Outcome::Value);
             let precondition = engine.coherence.precondition_after(precondition, &leader.flight);
-            let stored = match engine.prepare_loaded((&leader, encoded), stamp, said).await {
+            let stored = match engine.prepare_loaded(&leader, encoded, stamp, said).await {
                 Some(prepared) => engine.store_prepared(&mut leader, prepared.requiring(precondition)).await,
                 None => true,
             };
@@ -422,7 +422,8 @@ impl Engine {
     /// Prepares the loaded value for storing. `None` if its options are invalid.
     pub(crate) async fn prepare_loaded(
         &self,
-        (leader, encoded): (&FlightLeader, Option<EncodedKey>),
+        leader: &FlightLeader,
+        encoded: Option<EncodedKey>,
         stamp: u64,
         said: NewValue,
     ) -> Option<PreparedEntry> {
@@ -435,7 +436,7 @@ impl Engine {
         if let Some(value) = &said.value {
             self.leave_if_large(value).await;
         }
-        Some(self.prepare((key, encoded), said).stamped(stamp))
+        Some(self.prepare(key, encoded, said).stamped(stamp))
     }
 
     /// Stores the loaded value. The caller holds the guard. Returns `false` if another node changed

@@ -359,7 +359,7 @@ impl Question for Read {
         self.version = engine.coherence.begin_copy(engine, key);
         engine.coherence.note_copy(key);
         self.precondition = engine.coherence.precondition_at_read(self.version);
-        engine.coherence.validated_copy(engine, (stack, key), self.version)
+        engine.coherence.validated_copy(engine, stack, key, self.version)
     }
 
     async fn ask(&mut self, walk: &mut Walk<'_>, handle: &TierHandle) -> Result<Option<Found>> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use larder_core::key::EncodedKey;
 use larder_core::{Error, Result};
 
-use crate::coherence::confirmation::SharedView;
+use crate::coherence::confirmation::{LocalCopy, SharedView};
 use crate::engine::Engine;
 use crate::read::Found;
 use crate::tier_stack::TierStack;
@@ -132,7 +132,8 @@ impl<'a> Walk<'a> {
     /// Returns whether a frame of `handle` is unconfirmed, by its head. `None` if it must not be
     /// served.
     pub(crate) async fn is_unconfirmed(&self, handle: &TierHandle, head: &[u8]) -> Option<bool> {
-        self.engine.is_unconfirmed((self.stack, handle), (self.key, self.hash), head, &self.view).await
+        let copy = LocalCopy { stack: self.stack, handle, key: self.key, head };
+        self.engine.is_unconfirmed(copy, self.hash, &self.view).await
     }
 
     /// Returns the copy in memory, for use if no tier has the entry.

@@ -115,9 +115,11 @@ impl LiveExpiry {
     /// number.
     pub(crate) fn terms(
         &self,
-        (key, value): (&Key, Option<&Value>),
+        key: &Key,
+        value: Option<&Value>,
         options: EntryOptions,
-        (now, chance): (Time, u64),
+        now: Time,
+        chance: u64,
     ) -> EntryMeta {
         let by_value = || Some((self.said.ttl_by.as_ref()?)(key.as_any(), value?.as_any())).flatten();
         let of_cache = || by_value().or_else(|| self.ttl()).map(|ttl| self.jittered(ttl, || chance));
@@ -190,7 +192,7 @@ mod tests {
 
     fn ttl_of(expiry: Expiry, options: EntryOptions, chance: u64) -> Option<Duration> {
         LiveExpiry::new(expiry)
-            .terms((&Key::new(1_u8), Some(&Value::new(2_u8))), options, (Time::from_millis(0), chance))
+            .terms(&Key::new(1_u8), Some(&Value::new(2_u8)), options, Time::from_millis(0), chance)
             .ttl
     }
 
@@ -221,7 +223,7 @@ mod tests {
                 [expiry(), Expiry { jitter: 0.5, ..expiry() }, Expiry { idle: Some(ttl), ..expiry() }]
             {
                 let live = LiveExpiry::new(expiry);
-                let written = live.terms((&Key::new(1_u8), None), EntryOptions::new().ttl(ttl), (now, 0));
+                let written = live.terms(&Key::new(1_u8), None, EntryOptions::new().ttl(ttl), now, 0);
                 let retimed = EntryMeta { ttl: Some(ttl), deadline: now.after(ttl), ..written.clone() };
                 for terms in [written, retimed] {
                     assert_eq!((terms.until(), terms.stale_until()), (Time::NEVER, Time::NEVER), "{ttl:?}");

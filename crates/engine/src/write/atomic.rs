@@ -246,11 +246,11 @@ impl Engine {
             let encoded = self.encode_key(&key)?;
             let guard = self.lock_for_write(turn).await?;
             if !self.lifecycle.is_on() {
-                return Err(self.drop_switched_off(&key, (encoded.as_ref(), Precondition::None)).await);
+                return Err(self.drop_switched_off(&key, encoded.as_ref(), Precondition::None).await);
             }
             let computed = match (self.shared(), &encoded) {
-                (Some(shared), Some(encoded)) => self.compute_shared(shared, (&key, encoded), decide).await,
-                _ => self.compute_alone(turn.hash(), (key, encoded), decide).await,
+                (Some(shared), Some(encoded)) => self.compute_shared(shared, &key, encoded, decide).await,
+                _ => self.compute_alone(turn.hash(), key, encoded, decide).await,
             };
             if computed.as_ref().is_ok_and(|computed| !computed.is_changed) {
                 guard.changed_nothing();
@@ -263,7 +263,8 @@ impl Engine {
     async fn compute_alone(
         &self,
         hash: u64,
-        (key, encoded): (Key, Option<EncodedKey>),
+        key: Key,
+        encoded: Option<EncodedKey>,
         decide: &mut dyn Decide,
     ) -> Result<Computed> {
         // An invalidation after the former value is read applies to the new one, too.
@@ -283,7 +284,7 @@ impl Engine {
             Decision::Put(new) => {
                 self.leave_if_large(&new.value).await;
                 let terms = found.map(|found| found.terms);
-                let prepared = self.prepare_computed((&key, encoded), &new, terms);
+                let prepared = self.prepare_computed(&key, encoded, &new, terms);
                 self.store_with_seq(hash, key, prepared.stamped(stamp)).await?;
                 Ok(Computed::changed(Some(new.value)))
             }
@@ -293,14 +294,17 @@ impl Engine {
     /// Prepares the value of a step, for an entry with the metadata `former`.
     pub(crate) fn prepare_computed(
         &self,
-        at: (&Key, Option<EncodedKey>),
+        key: &Key,
+        encoded: Option<EncodedKey>,
         new: &ComputedValue,
         former: Option<EntryMeta>,
     ) -> PreparedEntry {
         let value = new.value.clone();
         reentrancy::within(|| match (&new.options, former) {
-            (None, Some(terms)) => self.prepare_with((at, Some(value)), terms, None),
-            (options, _) => self.prepare(at, NewValue::plain(value, options.clone().unwrap_or_default())),
+            (None, Some(terms)) => self.prepare_with(key, encoded, Some(value), terms, None),
+            (options, _) => {
+                self.prepare(key, encoded, NewValue::plain(value, options.clone().unwrap_or_default()))
+            }
         })
     }
 

@@ -27,7 +27,7 @@ use larder_core::place::{Facts, Placement, TierList};
 use larder_core::tier::{BoxFuture, EntryVersion, FailedWrites, TierKind};
 use larder_core::{Error, ErrorKind, Result};
 
-use crate::coherence::local_fallback::Stay;
+use crate::coherence::local_fallback::{LocalWrite, Stay};
 use crate::coherence::{CopyTag, identity};
 use crate::engine::Engine;
 use crate::invalidation::log::EntryAge;
@@ -69,7 +69,7 @@ impl Engine {
         options: EntryOptions,
     ) -> Result<Placement> {
         let (turn, _caller) = self.write_turn::<W>(self.key_locks.hash(&key));
-        self.insert_in::<W>(turn, key, (value, options)).await
+        self.insert_in::<W>(turn, key, value, options).await
     }
 
     /// As [`insert`](Self::insert), for a write that already has a turn.
@@ -77,7 +77,8 @@ impl Engine {
         self: &Arc<Self>,
         turn: WriteTurn,
         key: Key,
-        (value, options): (Value, EntryOptions),
+        value: Value,
+        options: EntryOptions,
     ) -> Result<Placement> {
         let encoded = self
             .check_open()
@@ -90,8 +91,8 @@ impl Engine {
         self.drive::<W, _>(false, async move {
             engine.retry_due().await;
             engine.leave_if_large(&value).await;
-            let prepared = engine.prepare((&key, encoded), NewValue::plain(value, options));
-            engine.insert_prepared((&turn, key), prepared).await
+            let prepared = engine.prepare(&key, encoded, NewValue::plain(value, options));
+            engine.insert_prepared(&turn, key, prepared).await
         })
         .await?
     }
@@ -108,7 +109,8 @@ impl Engine {
     /// Takes the guard and stores a caller's write.
     pub(crate) async fn insert_prepared(
         self: &Arc<Self>,
-        (turn, key): (&WriteTurn, Key),
+        turn: &WriteTurn,
+        key: Key,
         prepared: PreparedEntry,
     ) -> Result<Placement> {
         let guard = self.key_locks.write(turn).await;
@@ -121,8 +123,8 @@ impl Engine {
                 }
             })?;
         if !self.lifecycle.is_on() {
-            let at = (prepared.encoded.as_ref(), prepared.precondition);
-            let error = self.drop_switched_off(&key, at).await;
+            let (encoded, precondition) = (prepared.encoded.as_ref(), prepared.precondition);
+            let error = self.drop_switched_off(&key, encoded, precondition).await;
             reentrancy::within(|| drop(prepared));
             return Err(error);
         }
@@ -136,7 +138,8 @@ impl Engine {
     pub(crate) fn drop_switched_off<'a>(
         &'a self,
         key: &'a Key,
-        (encoded, precondition): (Option<&'a EncodedKey>, Precondition),
+        encoded: Option<&'a EncodedKey>,
+        precondition: Precondition,
     ) -> BoxFuture<'a, Error> {
         Box::pin(async move {
             let error = Error::new(ErrorKind::Unavailable, "the cache is switched off");
@@ -381,7 +384,8 @@ impl Engine {
         };
         for home in homes(stack, &placement).iter() {
             if stay.is_none() && !stack.is_shared_home(home) {
-                let may_stay = self.coherence.stay(self, (stack, key), precondition, (facts, home));
+                let write = LocalWrite { stack, key, facts, home, precondition };
+                let may_stay = self.coherence.stay(self, write);
                 stay = Some(may_stay.get().await);
             }
             if stay == Some(Stay::Superseded) {

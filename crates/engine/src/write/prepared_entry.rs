@@ -155,24 +155,27 @@ impl Engine {
     /// Measures, places, encodes and weighs an entry. Runs code of the user.
     pub(crate) fn prepare(
         &self,
-        (key, encoded): (&Key, Option<EncodedKey>),
+        key: &Key,
+        encoded: Option<EncodedKey>,
         NewValue { value, load_cost, options }: NewValue,
     ) -> PreparedEntry {
         let created = self.timeline.now();
         let chance = self.chance(created);
-        let terms = self.expiry.terms((key, value.as_ref()), options, (created, chance));
-        self.prepare_with(((key, encoded), value), terms, load_cost)
+        let terms = self.expiry.terms(key, value.as_ref(), options, created, chance);
+        self.prepare_with(key, encoded, value, terms, load_cost)
     }
 
     /// As [`prepare`](Self::prepare), for an entry whose metadata is known.
     pub(crate) fn prepare_with(
         &self,
-        ((key, encoded), value): ((&Key, Option<EncodedKey>), Option<Value>),
+        key: &Key,
+        encoded: Option<EncodedKey>,
+        value: Option<Value>,
         terms: EntryMeta,
         load_cost: Option<Duration>,
     ) -> PreparedEntry {
         let plan = match &self.stack {
-            Some(stack) => self.plan(stack, value.as_ref(), (&terms, load_cost)).map(Some),
+            Some(stack) => self.plan(stack, value.as_ref(), &terms, load_cost).map(Some),
             None => Ok(None),
         };
         if plan.as_ref().is_err_and(|error| error.kind() == ErrorKind::Codec) {
@@ -206,7 +209,8 @@ impl Engine {
         &self,
         stack: &TierStack,
         value: Option<&Value>,
-        (terms, load_cost): (&EntryMeta, Option<Duration>),
+        terms: &EntryMeta,
+        load_cost: Option<Duration>,
     ) -> Result<Plan> {
         let bytes = value.map_or(Ok(0), |value| stack.values.measure(value))?;
         let facts = self.facts(bytes, load_cost, terms);

@@ -20,6 +20,7 @@ use larder_core::stream::{self, Medium, Stored, Summing};
 use larder_core::tier::{TierKind, Upload};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
+use crate::coherence::local_fallback::LocalWrite;
 use crate::engine::Engine;
 use crate::key_lock::WriteTurn;
 use crate::read::note_refusal;
@@ -100,9 +101,7 @@ impl Engine {
         let mut front = Vec::new();
         source.by_ref().take(HELD_MAX).read_to_end(&mut front).map_err(unreadable)?;
         if (front.len() as u64) < HELD_MAX {
-            return self
-                .insert_in::<Blocking>(turn, key, (value_of(front.into()), EntryOptions::new()))
-                .await;
+            return self.insert_in::<Blocking>(turn, key, value_of(front.into()), EntryOptions::new()).await;
         }
         let Some((stack, handle)) = self.streaming() else {
             let message =
@@ -113,12 +112,12 @@ impl Engine {
         let encoded = stack.encode_key(&key)?;
         self.watch_encoding(stack, &key, &encoded)?;
         let now = self.timeline.now();
-        let terms = self.expiry.terms((&key, None), EntryOptions::new(), (now, self.chance(now)));
+        let terms = self.expiry.terms(&key, None, EntryOptions::new(), now, self.chance(now));
         let poured = match Stream::begin(handle, &encoded, &terms).await {
             Ok(stream) => stream.pour(front, &mut source).await,
             Err(error) => Err(error),
         };
-        let (upload, payload) = poured.inspect_err(|error| self.count_refused(&key, error))?;
+        let poured = poured.inspect_err(|error| self.count_refused(&key, error))?;
         let _guard = self.lock_for_write(&turn).await?;
         if !self.lifecycle.is_on() {
             let error = Error::new(ErrorKind::Unavailable, "the cache is switched off");
@@ -128,7 +127,7 @@ impl Engine {
             return Err(error);
         }
         self.discard(&key);
-        let stored = self.publish_stream((stack, handle), &encoded, (upload, payload), terms).await;
+        let stored = self.publish_stream(stack, handle, &encoded, poured, terms).await;
         self.discard(&key);
         self.emit_stored(
             self.events.name(&key),
@@ -160,9 +159,10 @@ impl Engine {
     /// The attributes in the head keep the length that was reserved for them.
     async fn publish_stream(
         &self,
-        (stack, handle): (&TierStack, &TierHandle),
+        stack: &TierStack,
+        handle: &TierHandle,
         key: &EncodedKey,
-        (upload, payload): (Upload, Payload),
+        Poured { upload, payload }: Poured,
         terms: EntryMeta,
     ) -> Result<Placement> {
         let now = self.timeline.now();
@@ -186,8 +186,9 @@ impl Engine {
         self.drop_conflicts(key).await;
         self.clear_homes((stack, key), Precondition::None, handle.kind()).await;
         self.coherence.note_copy(key);
-        let home = (&facts, handle.kind());
-        let _noted = self.coherence.stay(self, (stack, key), Precondition::None, home).get().await;
+        let write =
+            LocalWrite { stack, key, facts: &facts, home: handle.kind(), precondition: Precondition::None };
+        let _noted = self.coherence.stay(self, write).get().await;
         let head = frame::head(&header, key, &handle.attributes(key, &terms), payload);
         handle.publish(key, upload, &head).await?;
         Ok(streamed(handle.kind(), self.place(stack, &facts)))
@@ -225,11 +226,12 @@ impl Engine {
     /// Opens a reader over a frame. `None` if the entry is not fresh or has no value.
     fn reader(
         self: &Arc<Self>,
-        (stack, handle): (&TierStack, &TierHandle),
+        walk: &Walk<'_>,
+        handle: &TierHandle,
         stored: Stored,
-        (key, hash): (&EncodedKey, u64),
         bytes_of: BytesOf,
     ) -> Result<Option<EntryReader>> {
+        let Walk { stack, key, hash, .. } = *walk;
         if stored.len <= HELD_MAX {
             let decoded = stack.open_in(handle, read_whole(stored)?, key)?;
             let fresh = self.freshness_of(handle, &decoded.header, &decoded.terms) == Freshness::Fresh;
@@ -272,7 +274,8 @@ impl Engine {
     async fn drop_if(
         self: &Arc<Self>,
         handle: &TierHandle,
-        (key, hash): (&EncodedKey, u64),
+        key: &EncodedKey,
+        hash: u64,
         is_bad: impl FnOnce(Stored) -> bool,
     ) {
         let observation = self.key_locks.observe(hash);
@@ -295,7 +298,7 @@ impl Question for OpenReader {
     fn begin(&mut self, walk: &Walk<'_>) -> Option<EntryReader> {
         let Walk { engine, stack, key, .. } = *walk;
         let version = engine.coherence.begin_copy(engine, key);
-        let copy = engine.coherence.validated_copy(engine, (stack, key), version)?;
+        let copy = engine.coherence.validated_copy(engine, stack, key, version)?;
         copy.into_fresh().map(|value| EntryReader::of((self.0)(value)))
     }
 
@@ -309,10 +312,10 @@ impl Question for OpenReader {
             engine.counters.unconfirmed.add(u64::from(unconfirmed_copy));
         }
         let Some(stored) = handle.open(key).await? else { return Ok(None) };
-        match engine.reader((stack, handle), stored, (key, hash), self.0) {
+        match engine.reader(walk, handle, stored, self.0) {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 note_refusal(handle, key, &error);
-                engine.drop_if(handle, (key, hash), |stored| engine.opens(stack, stored, key).is_err()).await;
+                engine.drop_if(handle, key, hash, |stored| engine.opens(stack, stored, key).is_err()).await;
                 Ok(None)
             }
             opened => opened,
@@ -322,6 +325,12 @@ impl Question for OpenReader {
     fn fall_back(&mut self, walk: &Walk<'_>) -> Option<EntryReader> {
         walk.unconfirmed()?.into_fresh().map(|value| EntryReader::of((self.0)(value)))
     }
+}
+
+/// A stream that was written to an upload.
+struct Poured {
+    upload: Upload,
+    payload: Payload,
 }
 
 /// A stream that is being written to an upload.
@@ -339,7 +348,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Writes `front`, then the rest of `source`, then the checksums.
-    async fn pour(mut self, mut front: Vec<u8>, source: &mut impl Read) -> Result<(Upload, Payload)> {
+    async fn pour(mut self, mut front: Vec<u8>, source: &mut impl Read) -> Result<Poured> {
         let mut len = front.len();
         while len > 0 {
             self.summing.update(&front[..len]);
@@ -348,7 +357,7 @@ impl<'a> Stream<'a> {
         }
         let (payload, sums) = self.summing.finish();
         self.handle.streaming()?.append(&mut self.upload, &sums.to_bytes()).await?;
-        Ok((self.upload, payload))
+        Ok(Poured { upload: self.upload, payload })
     }
 }
 
@@ -409,7 +418,7 @@ impl Damage {
             let mut head = vec![0; self.head.len()];
             stored.medium.read_exact(&mut head).is_ok() && head == self.head && Head::parse(&head).is_ok()
         };
-        block_on(engine.drop_if(handle, (&self.key, self.hash), is_same));
+        block_on(engine.drop_if(handle, &self.key, self.hash, is_same));
     }
 }
 

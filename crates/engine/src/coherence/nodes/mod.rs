@@ -102,11 +102,12 @@ impl NodeCoherence {
     ) -> Arc<Self> {
         let shared = tiers.iter().find(|handle| handle.is_shared());
         let removals_remembered = shared.map_or(Duration::ZERO, TierHandle::removals_remembered);
-        let heard = (Arc::clone(&plan.bus), plan.lease);
         let replica = Arc::new(Replica::new(
-            (Arc::clone(invalidations), Arc::clone(timeline)),
+            Arc::clone(invalidations),
+            Arc::clone(timeline),
             Arc::clone(&plan.invalidations),
-            heard,
+            Arc::clone(&plan.bus),
+            plan.lease,
         ));
         Arc::new(Self {
             plan,

@@ -8,18 +8,16 @@ use larder_core::Result;
 use larder_core::bus::Coherence;
 use larder_core::invalidation::Invalidation;
 use larder_core::key::EncodedKey;
-use larder_core::place::Facts;
 use larder_core::tier::{EntryVersion, TierKind};
 
 use super::notices::BusListener;
 use super::{NodeCoherence, worker};
-use crate::coherence::confirmation::{Confirmation, SharedView};
+use crate::coherence::confirmation::{Confirmation, LocalCopy, SharedView};
 use crate::coherence::copy_tag::CopyTag;
-use crate::coherence::local_fallback::Stay;
+use crate::coherence::local_fallback::{LocalWrite, Stay};
 use crate::coherence::port::{CoherencePort, PortReply};
 use crate::engine::Engine;
 use crate::key_lock::flight::Flight;
-use crate::tier_stack::TierStack;
 use crate::tier_stack::tier_handle::TierHandle;
 use crate::write::precondition::Precondition;
 use larder_exec::runtime::block_on;
@@ -94,11 +92,10 @@ impl CoherencePort for NodeCoherence {
     fn confirm_local<'a>(
         &'a self,
         engine: &'a Engine,
-        (stack, handle): (&'a TierStack, &TierHandle),
-        (key, head): (&'a EncodedKey, &[u8]),
+        copy: LocalCopy<'a>,
         view: &SharedView,
     ) -> PortReply<'a, Confirmation> {
-        engine.confirm_local(self, (stack, handle), (key, head), view)
+        engine.confirm_local(self, copy, view)
     }
 
     fn confirms_heads(&self, handle: &TierHandle) -> bool {
@@ -128,21 +125,10 @@ impl CoherencePort for NodeCoherence {
         Some(&self.changed)
     }
 
-    fn stay<'a>(
-        &'a self,
-        engine: &'a Engine,
-        (stack, key): (&'a TierStack, &'a EncodedKey),
-        precondition: Precondition,
-        (facts, home): (&'a Facts, TierKind),
-    ) -> PortReply<'a, Stay> {
-        match stack.among_nodes() {
+    fn stay<'a>(&'a self, engine: &'a Engine, write: LocalWrite<'a>) -> PortReply<'a, Stay> {
+        match write.stack.among_nodes() {
             None => PortReply::Now(Stay::Local),
-            Some(handle) => PortReply::Later(Box::pin(engine.stay(
-                (self, handle),
-                (stack, key),
-                precondition,
-                (facts, home),
-            ))),
+            Some(handle) => PortReply::Later(Box::pin(engine.stay(self, handle, write))),
         }
     }
 
