@@ -14,7 +14,7 @@ pub enum Notice {
     /// The same, for a key of which only the digest is known.
     ChangedDigest(u128),
     /// Another node wrote an invalidation.
-    InvalidationRecord,
+    Invalidated,
     /// Another node took or released a lease to load an entry.
     Leased,
     /// Anything may have changed: a clear, or a gap in the notices.

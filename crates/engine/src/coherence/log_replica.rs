@@ -29,7 +29,7 @@ use crate::tier_stack::tier_handle::OPERATION_LIMIT;
 use crate::time::timeline::Timeline;
 
 /// Pending invalidations; more of them become one invalidation of everything.
-const OWED_MAX: usize = 10_000;
+const PENDING_MAX: usize = 10_000;
 
 /// This node's replica of the invalidations of all nodes.
 pub(crate) struct Replica {
@@ -39,14 +39,14 @@ pub(crate) struct Replica {
     bus: Arc<dyn Bus>,
     lease: Duration,
     /// How many announcements of invalidations arrived.
-    told: AtomicU64,
+    announced: AtomicU64,
     /// How many of those announcements a completed exchange covers.
-    compared: AtomicU64,
+    covered: AtomicU64,
     /// When the last completed exchange began.
-    asked: Latest,
+    synced_at: Latest,
     /// The highest sequence number that came from the tier.
-    heard: AtomicU64,
-    owed: Mutex<HashMap<Invalidation, Time>>,
+    highest_seq: AtomicU64,
+    pending: Mutex<HashMap<Invalidation, Time>>,
 }
 
 impl Replica {
@@ -64,37 +64,37 @@ impl Replica {
             bus,
             lease,
             // The first exchange is always due.
-            told: AtomicU64::new(1),
-            compared: AtomicU64::new(0),
-            asked: Latest::default(),
-            heard: AtomicU64::new(0),
-            owed: Mutex::default(),
+            announced: AtomicU64::new(1),
+            covered: AtomicU64::new(0),
+            synced_at: Latest::default(),
+            highest_seq: AtomicU64::new(0),
+            pending: Mutex::default(),
         }
     }
 
     /// Notes an announcement: there may be invalidations that the replica lacks.
-    pub(crate) fn emit(&self) {
-        self.told.fetch_add(1, Ordering::AcqRel);
+    pub(crate) fn announced(&self) {
+        self.announced.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Returns how many announcements arrived so far.
-    pub(crate) fn told(&self) -> u64 {
-        self.told.load(Ordering::Acquire)
+    pub(crate) fn announcements(&self) -> u64 {
+        self.announced.load(Ordering::Acquire)
     }
 
-    /// Whether the replica covers the first `told` announcements.
-    pub(crate) fn has(&self, told: u64) -> bool {
-        self.compared.load(Ordering::Acquire) >= told
+    /// Whether the replica covers this number of announcements.
+    pub(crate) fn covers(&self, announcements: u64) -> bool {
+        self.covered.load(Ordering::Acquire) >= announcements
     }
 
     /// Whether an announcement arrived that the replica does not cover.
     pub(crate) fn is_lagging(&self) -> bool {
-        !self.has(self.told())
+        !self.covers(self.announcements())
     }
 
     /// Returns the number of pending invalidations: other nodes do not know of them yet.
-    pub(crate) fn owed(&self) -> usize {
-        self.owed.lock().len()
+    pub(crate) fn pending_len(&self) -> usize {
+        self.pending.lock().len()
     }
 
     /// Synchronizes with the tier, unless the replica is current enough to judge an entry
@@ -107,12 +107,12 @@ impl Replica {
         if !self.is_lagging() && self.is_recent() {
             return Ok(());
         }
-        self.compare().await
+        self.sync().await
     }
 
     fn is_recent(&self) -> bool {
         let recent = |moment: Instant| moment.elapsed() <= self.lease;
-        self.bus.last_contact().is_some_and(recent) || self.asked.get().is_some_and(recent)
+        self.bus.last_contact().is_some_and(recent) || self.synced_at.get().is_some_and(recent)
     }
 
     /// Records invalidations for all nodes.
@@ -131,7 +131,7 @@ impl Replica {
     }
 
     /// Records pending invalidations in the tier, and adopts those of other nodes.
-    pub(crate) async fn compare(&self) -> Result<()> {
+    pub(crate) async fn sync(&self) -> Result<()> {
         self.exchange(HashMap::new()).await
     }
 
@@ -139,49 +139,50 @@ impl Replica {
     /// pending ones out of the list first: of two concurrent exchanges only one sends
     /// them, so none is sent again after it was acknowledged.
     async fn exchange(&self, mut made: HashMap<Invalidation, Time>) -> Result<()> {
-        let (told, begun) = (self.told(), Instant::now());
-        for (invalidation, at) in std::mem::take(&mut *self.owed.lock()) {
+        let (announcements, begun) = (self.announcements(), Instant::now());
+        for (invalidation, at) in std::mem::take(&mut *self.pending.lock()) {
             made.entry(invalidation).or_insert(at);
         }
-        let made = Owing { replica: self, made: made.into_iter().collect() };
-        let known = Known { heard: self.heard.load(Ordering::Acquire), count: self.invalidations.stamp() };
+        let made = Sending { replica: self, made: made.into_iter().collect() };
+        let known =
+            Known { heard: self.highest_seq.load(Ordering::Acquire), count: self.invalidations.stamp() };
         // How far the shared clock is ahead of this node's time, which is corrected and
         // may be wrong. The exchange is bounded below, since no layer wraps this port.
         let offset = self.shared.time().map(|shared| Offset::between(self.timeline.now(), shared));
         let offset = offset.unwrap_or_default();
         let sent: Vec<_> =
             made.made.iter().map(|(invalidation, at)| (invalidation.clone(), offset.forward(*at))).collect();
-        let marked = within(self.shared.exchange(&sent, known), OPERATION_LIMIT).await;
-        let mut marked = marked.unwrap_or_else(|| Err(no_answer()))?;
-        made.settled();
+        let received = within(self.shared.exchange(&sent, known), OPERATION_LIMIT).await;
+        let mut received = received.unwrap_or_else(|| Err(no_answer()))?;
+        made.done();
         let now = self.timeline.now();
-        marked.iter_mut().for_each(|marked| marked.at = offset.backward(marked.at).min(now));
-        let heard = marked.iter().map(|marked| marked.stamp).max().unwrap_or(0);
-        if !marked.is_empty()
-            && let Err(error) = self.invalidations.adopt(marked)
+        received.iter_mut().for_each(|record| record.at = offset.backward(record.at).min(now));
+        let highest_seq = received.iter().map(|record| record.stamp).max().unwrap_or(0);
+        if !received.is_empty()
+            && let Err(error) = self.invalidations.adopt(received)
         {
             tracing::warn!(target: "larder", %error, "cannot record the invalidations of other nodes in the local log");
         }
-        self.heard.fetch_max(heard, Ordering::AcqRel);
-        self.asked.raise(begun);
-        self.compared.fetch_max(told, Ordering::AcqRel);
+        self.highest_seq.fetch_max(highest_seq, Ordering::AcqRel);
+        self.synced_at.raise(begun);
+        self.covered.fetch_max(announcements, Ordering::AcqRel);
         Ok(())
     }
 
-    fn owe(&self, invalidations: Vec<(Invalidation, Time)>) {
-        let mut owed = self.owed.lock();
+    fn add_pending(&self, invalidations: Vec<(Invalidation, Time)>) {
+        let mut pending = self.pending.lock();
         for (invalidation, at) in invalidations {
-            owed.entry(invalidation).or_insert(at);
+            pending.entry(invalidation).or_insert(at);
         }
-        if owed.len() > OWED_MAX {
-            let all = if owed.contains_key(&Invalidation::Cleared) {
+        if pending.len() > PENDING_MAX {
+            let all = if pending.contains_key(&Invalidation::Cleared) {
                 Invalidation::Cleared
             } else {
                 Invalidation::All
             };
-            let last = owed.values().max().copied();
-            owed.clear();
-            owed.extend(last.map(|at| (all, at)));
+            let last = pending.values().max().copied();
+            pending.clear();
+            pending.extend(last.map(|at| (all, at)));
         }
     }
 }
@@ -192,21 +193,21 @@ fn no_answer() -> Error {
 
 /// Invalidations that are being sent. Unless the exchange succeeds, dropping this makes
 /// them pending.
-struct Owing<'a> {
+struct Sending<'a> {
     replica: &'a Replica,
     made: Vec<(Invalidation, Time)>,
 }
 
-impl Owing<'_> {
-    fn settled(mut self) {
+impl Sending<'_> {
+    fn done(mut self) {
         self.made.clear();
     }
 }
 
-impl Drop for Owing<'_> {
+impl Drop for Sending<'_> {
     fn drop(&mut self) {
         if !self.made.is_empty() {
-            self.replica.owe(std::mem::take(&mut self.made));
+            self.replica.add_pending(std::mem::take(&mut self.made));
         }
     }
 }
@@ -218,13 +219,13 @@ impl Engine {
     }
 
     /// Adopts invalidations of other nodes, and sends pending ones.
-    pub(crate) async fn compare_epochs(&self, nodes: &NodeCoherence) {
-        let owed = nodes.replica.owed();
-        if owed == 0 && !nodes.replica.is_lagging() {
+    pub(crate) async fn sync_invalidations(&self, nodes: &NodeCoherence) {
+        let pending = nodes.replica.pending_len();
+        if pending == 0 && !nodes.replica.is_lagging() {
             return;
         }
-        match nodes.replica.compare().await {
-            Ok(()) => self.counters.repaired.add(owed as u64),
+        match nodes.replica.sync().await {
+            Ok(()) => self.counters.repaired.add(pending as u64),
             Err(_) => nodes.reconcile_later(),
         }
     }
@@ -232,9 +233,9 @@ impl Engine {
     /// Sends pending invalidations a last time, before the cache closes. Counts those
     /// that are lost.
     pub(super) async fn send_pending_invalidations(&self, nodes: &NodeCoherence) {
-        if nodes.replica.owed() > 0 {
-            self.compare_epochs(nodes).await;
-            let lost = nodes.replica.owed();
+        if nodes.replica.pending_len() > 0 {
+            self.sync_invalidations(nodes).await;
+            let lost = nodes.replica.pending_len();
             self.counters.repairs_lost.add(lost as u64);
             if lost > 0 {
                 tracing::warn!(target: "larder", lost, "cannot share invalidations with other nodes: the shared tier is unavailable");

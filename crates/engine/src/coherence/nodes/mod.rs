@@ -1,4 +1,4 @@
-//! This node among others: what it has heard of them, and how long its copies may serve.
+//! This node among others: the notices that it received, and how long its copies may serve.
 //!
 //! A shared tier reports the changes of other nodes through its [`Bus`]. The thread that reads the
 //! bus must not block. It only queues each notice, and a worker thread of the cache applies it. A
@@ -59,7 +59,7 @@ pub struct CoherencePlan {
     pub coherence: Coherence,
 }
 
-/// What this node has heard of the other nodes.
+/// What this node knows of the other nodes.
 pub(crate) struct NodeCoherence {
     plan: CoherencePlan,
     pub(crate) replica: Arc<Replica>,
@@ -88,7 +88,7 @@ pub(crate) struct NodeCoherence {
 struct Queue {
     keys: VecDeque<EncodedKey>,
     /// Whether other nodes may have invalidated entries by tag or as a whole.
-    marked: bool,
+    invalidated: bool,
     /// When to reconcile next; `None` while nothing may be pending.
     repair_at: Option<Instant>,
 }
@@ -118,7 +118,7 @@ impl NodeCoherence {
             long_keys: LongKeys::default(),
             removals_remembered,
             timeline: Arc::clone(timeline),
-            queue: Mutex::new(Queue { marked: true, ..Queue::default() }),
+            queue: Mutex::new(Queue { invalidated: true, ..Queue::default() }),
             wake: Condvar::new(),
             pending: AtomicUsize::new(0),
             applied: Latest::default(),
@@ -144,7 +144,7 @@ impl NodeCoherence {
     }
 
     /// Whether every notice up to some moment within the lease was applied.
-    fn is_heard(&self) -> bool {
+    fn is_up_to_date(&self) -> bool {
         // Read the contact before `pending`: notices from before that contact are then
         // counted in it.
         let Some(contact) = self.plan.bus.last_contact() else { return false };
@@ -162,7 +162,7 @@ impl NodeCoherence {
     fn miss_window(&self) {
         self.missed.note(self.timeline.now(), self.plan.bus.last_contact());
         self.epoch.fetch_add(1, Ordering::AcqRel);
-        self.replica.emit();
+        self.replica.announced();
         self.repair_at(Instant::now());
     }
 
@@ -183,9 +183,9 @@ impl NodeCoherence {
         self.repair_at(Instant::now() + REPAIR_PAUSE);
     }
 
-    fn marked(&self) {
-        self.replica.emit();
-        self.queue.lock().marked = true;
+    fn invalidated(&self) {
+        self.replica.announced();
+        self.queue.lock().invalidated = true;
         self.wake.notify_one();
     }
 
@@ -250,7 +250,7 @@ mod tests {
         let invalidations = Arc::new(Invalidations::new(None, Vec::new()));
         let timeline = Arc::new(Timeline::new(Arc::new(SystemClock), Time::from_millis(0)));
         let nodes = NodeCoherence::new(plan, &invalidations, &timeline, &[]);
-        block_on(nodes.replica.compare()).unwrap();
+        block_on(nodes.replica.sync()).unwrap();
         let record = |nodes: &NodeCoherence| Record {
             value: Some(1),
             created: Time::from_millis(1),

@@ -21,7 +21,7 @@ impl Listener for BusListener {
     fn told(&self, notice: Notice) {
         match (self.0.upgrade(), notice) {
             (Some(nodes), Notice::Changed(key)) => nodes.push(key),
-            (Some(nodes), Notice::InvalidationRecord) => nodes.marked(),
+            (Some(nodes), Notice::Invalidated) => nodes.invalidated(),
             (Some(nodes), Notice::ChangedDigest(digest)) => {
                 nodes.long_keys.find(digest).into_iter().for_each(|key| nodes.push(key));
             }

@@ -28,7 +28,7 @@ impl CoherencePort for NodeCoherence {
         self.plan.bus.listen(Arc::new(BusListener(Arc::downgrade(&self))));
         // Synchronize first: otherwise every existing invalidation would apply to an entry stamped
         // earlier. Without contact this fails at once, and the worker retries.
-        let _later = block_on(self.replica.compare());
+        let _later = block_on(self.replica.sync());
         let (engine, nodes) = (Arc::downgrade(engine), Arc::clone(&self));
         let worker = move || worker::work(&engine, &nodes);
         match std::thread::Builder::new().name("larder-nodes".into()).spawn(worker) {
@@ -55,7 +55,7 @@ impl CoherencePort for NodeCoherence {
     }
 
     fn contact(&self) -> Option<bool> {
-        Some(self.is_heard())
+        Some(self.is_up_to_date())
     }
 
     fn is_current(&self, version: Option<EntryVersion>) -> bool {

@@ -71,7 +71,7 @@ impl Notices {
             // The name does not say which entry it was.
             Some(KeyName::EpochRecord(_) | KeyName::Tombstone(None)) => self.send(Notice::Distrust),
             Some(KeyName::Lease) => self.send(Notice::Leased),
-            Some(KeyName::Invalidated) => self.send(Notice::InvalidationRecord),
+            Some(KeyName::Invalidated) => self.send(Notice::Invalidated),
             Some(KeyName::Former) | None => {}
         }
     }
