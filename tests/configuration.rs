@@ -264,6 +264,7 @@ macro_rules! said {
             "coherence" => $by.coherence(larder::Coherence::Strict),
             "namespace" => $by.namespace("shop"),
             "require" => $by.require(TierKind::Memory),
+            "tier_options" => $by.tier_options(TierKind::Disk, larder::TierOptions::new().ttl(HOUR)),
             "ttl" => $by.ttl(HOUR),
             "idle" => $by.idle(HOUR),
             "jitter" => $by.jitter(0.5),

@@ -146,6 +146,45 @@ fn failed_write_is_repaired_ignored_or_reported() {
 }
 
 #[test]
+fn options_of_a_tier_can_be_given_as_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = ManualClock::default();
+    let url = |tiers: &str| {
+        let options = tiers.replace(' ', "%20").replace('=', "%3D").replace(',', "%2C");
+        format!("file://{}?tier_options={options}", dir.path().display())
+    };
+    let builder = |url: String| ucache::<u32, String>("by text").url(url).clock(clock.clone());
+
+    let explained = builder(url("file ttl=1m failed_writes=report")).explain_config().unwrap();
+    let row = explained.iter().find(|row| row.option == "tier_options").unwrap();
+    assert_eq!(row.to_string(), "tier_options = file ttl=1m failed_writes=report (the URL)");
+    let cache = builder(url("file ttl=1m failed_writes=report")).build().unwrap();
+    cache.insert(1, "one".to_owned());
+    assert_eq!(cache.get(&1).as_deref(), Some("one"));
+    clock.advance(MINUTE);
+    assert_eq!(cache.get(&1), None);
+    cache.close().unwrap();
+
+    for wrong in [
+        "file",
+        "file ttl",
+        "file ttl=soon",
+        "file failed_writes=maybe",
+        "file read_only=yes",
+        "",
+        "here ttl=1m",
+    ] {
+        let error = builder(url(wrong)).build().unwrap_err().to_string();
+        assert!(
+            error.contains("option `tier_options`") && error.contains("failed_writes=repair"),
+            "{wrong}: {error}"
+        );
+    }
+    let error = builder(url("disk ttl=1m")).build().unwrap_err().to_string();
+    assert!(error.contains("options of the tier disk"), "{error}");
+}
+
+#[test]
 fn wrong_options_of_a_tier_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let refused = |kind, options: TierOptions| {

@@ -77,15 +77,18 @@ pub(super) fn check_own(own: &[OwnTier]) -> Result<()> {
     Ok(())
 }
 
-/// Checks the options of single tiers.
-pub(super) fn check_tier_options(
-    options: &[(TierKind, TierOptions)],
+/// Returns the options of single tiers. A source for several caches may name tiers that this one lacks.
+pub(super) fn tier_options(
+    settings: &Settings,
+    is_of_one_cache: bool,
     tiers: TierList,
     own: &[OwnTier],
-) -> Result<()> {
-    for (kind, options) in options {
-        let is_here = tiers.contains(*kind) || own.iter().any(|own| own.tier.kind() == *kind);
-        if !is_here || matches!(kind, TierKind::Memory | TierKind::Null) {
+) -> Result<Vec<(TierKind, TierOptions)>> {
+    let is_here = |kind| tiers.contains(kind) || own.iter().any(|own| own.tier.kind() == kind);
+    let mut all = settings.tier_options.clone().unwrap_or_default().0;
+    all.retain(|(kind, _)| is_of_one_cache || is_here(*kind));
+    for (kind, options) in &all {
+        if !is_here(*kind) || matches!(kind, TierKind::Memory | TierKind::Null) {
             let given = format_args!("options of the tier {kind}");
             return Err(Error::config("tier_options", given, "the tiers beyond memory that the cache has"));
         }
@@ -99,7 +102,7 @@ pub(super) fn check_tier_options(
         }
         options.check()?;
     }
-    Ok(())
+    Ok(all)
 }
 
 fn check_namespace(settings: &Settings) -> Result<()> {

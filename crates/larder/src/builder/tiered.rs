@@ -13,7 +13,7 @@ use larder_core::key::{Canonical, CanonicalForm, KeyCodec, NamedKeys};
 use larder_core::kinds;
 use larder_core::memory::Bounds;
 use larder_core::place::{Kind, Selector};
-use larder_core::tier::{Position, Tier, TierKind, TierOptions};
+use larder_core::tier::{Position, Tier, TierKind};
 use larder_engine::selector::Table;
 use larder_engine::{TtlBy, Weigher};
 use larder_tiers::memory::Policy;
@@ -127,7 +127,6 @@ struct Untyped {
     ttl_by: Option<TtlBy>,
     clock: Arc<dyn Clock>,
     own: Vec<OwnTier>,
-    tier_options: Vec<(TierKind, TierOptions)>,
 }
 
 impl<K, V> fmt::Debug for TieredBuilder<K, V> {
@@ -154,7 +153,6 @@ where
             ttl_by: None,
             clock: Arc::new(SystemClock),
             own: Vec::new(),
-            tier_options: Vec::new(),
         };
         Self { untyped, canonical: None, listener: None, values: PhantomData }
     }
@@ -313,24 +311,6 @@ where
         self
     }
 
-    /// Sets the options of one tier beyond memory: its own time to live, whether it is only read, and what a
-    /// write means that it failed. The last call for a tier counts. See [`TierOptions`].
-    ///
-    /// ```
-    /// # let dir = tempfile::tempdir()?;
-    /// use std::time::Duration;
-    /// use larder::{TierKind, TierOptions, ucache};
-    ///
-    /// let an_hour = TierOptions::new().ttl(Duration::from_secs(3600));
-    /// let pages = ucache::<u32, String>("pages").dir(dir.path()).tier_options(TierKind::Disk, an_hour).build()?;
-    /// # pages.close()?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn tier_options(mut self, tier: TierKind, options: TierOptions) -> Self {
-        self.untyped.tier_options.push((tier, options));
-        self
-    }
-
     /// The selector, which decides the tier of each entry. Default [`Table`].
     pub fn selector(mut self, selector: impl Selector) -> Self {
         self.untyped.selector = Arc::new(selector);
@@ -390,10 +370,11 @@ impl Untyped {
     fn plan(mut self, kind: fn() -> Kind) -> Result<(TieredPlan, Codec)> {
         let (resolved, url_config) = self.resolved()?;
         let (sharing_by, required_by) = (resolved.by("sharing"), resolved.by("require"));
+        let is_of_one_cache = resolved.is_of_one_cache("tier_options");
         let settings = resolved.settings;
         let tiers = plan::tiers(&settings, self.home, url_config.as_ref());
         plan::check_own(&self.own)?;
-        plan::check_tier_options(&self.tier_options, tiers, &self.own)?;
+        let tier_options = plan::tier_options(&settings, is_of_one_cache, tiers, &self.own)?;
         let home = plan::home(&settings, self.home, url_config.as_ref())?.filter(|_| {
             // The one tier on disk that URLs name is not the only one if there are others.
             self.home.is_some() || self.own.is_empty()
@@ -402,7 +383,7 @@ impl Untyped {
             memory: self.memory_plan(&settings)?,
             tiers,
             own: self.own,
-            tier_options: self.tier_options,
+            tier_options,
             disk_bytes: plan::disk_bytes(&settings)?,
             durability: settings.durability.unwrap_or_default(),
             warm_restart: plan::warm_restart(&settings)?,

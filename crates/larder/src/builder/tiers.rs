@@ -19,6 +19,24 @@ macro_rules! tier_options {
             self.with(|settings| settings.durability = Some(durability))
         }
 
+        /// Sets the options of one tier beyond memory: its own time to live, whether it is only read, and what a
+        /// write means that it failed. The last call for a tier counts. See [`TierOptions`](crate::TierOptions).
+        /// A context skips tiers that a cache lacks.
+        ///
+        /// ```
+        /// # let dir = tempfile::tempdir()?;
+        /// use std::time::Duration;
+        /// use larder::{TierKind, TierOptions, ucache};
+        ///
+        /// let an_hour = TierOptions::new().ttl(Duration::from_secs(3600));
+        /// let pages = ucache::<u32, String>("pages").dir(dir.path()).tier_options(TierKind::Disk, an_hour).build()?;
+        /// # pages.close()?;
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
+        pub fn tier_options(self, tier: crate::TierKind, options: crate::TierOptions) -> Self {
+            self.with(|settings| settings.tier_options.get_or_insert_default().0.push((tier, options)))
+        }
+
         /// How many of the hottest entries are read into memory again when the cache is opened: 0 to
         /// 1,000,000. Default 0.
         ///

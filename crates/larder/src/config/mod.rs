@@ -100,7 +100,7 @@ mod tests {
     use crate::options::Resolved;
 
     /// A value of each option that is not its default, as it is printed.
-    const SAMPLES: [(&str, &str); 29] = [
+    const SAMPLES: [(&str, &str); 30] = [
         ("capacity", "500"),
         ("memory_bytes", "8 MiB"),
         ("policy", "lru"),
@@ -122,6 +122,7 @@ mod tests {
         ("namespace", "shop"),
         ("lease", "500ms"),
         ("coherence", "strict"),
+        ("tier_options", "disk ttl=1h failed_writes=ignore, file read_only"),
         ("require", "memory, disk"),
         ("ttl", "1h 30m"),
         ("idle", "10m"),

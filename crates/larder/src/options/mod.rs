@@ -4,6 +4,7 @@
 //! of the configuration file, a parameter of a URL, and its line in `docs/options.md`. Only the method of the
 //! builder is written by hand.
 
+mod per_tier;
 mod table;
 pub(crate) mod values;
 
@@ -115,6 +116,12 @@ impl Resolved {
             None | Some(Source::Code) => String::new(),
             Some(source) => format!(" by {source}"),
         }
+    }
+
+    /// Whether the source of an option speaks of this cache alone, and not of several caches.
+    #[cfg(feature = "_codec")]
+    pub(crate) fn is_of_one_cache(&self, option: &str) -> bool {
+        matches!(self.source(option), None | Some(Source::Code | Source::Url))
     }
 
     /// Removes the server from the settings, as if no source had set it.

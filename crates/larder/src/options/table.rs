@@ -10,6 +10,7 @@ use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds, TierLis
 use larder_core::{Durability, Result};
 use larder_tiers::memory::{MemoryEngine, Policy};
 
+use super::per_tier::PerTier;
 use super::values::{self, ServerUrl, Urls};
 use super::{Explained, Source, given, refused};
 use crate::builder::{DISK_BYTES, LEASE, MEMORY_BYTES, SHARE, SPAN_MIN, WARM_MAX};
@@ -235,6 +236,13 @@ table! {
         tiers: "redis", cost: "with strict, they are misses meanwhile",
         parse: values::coherence, valid: |_| true,
         show: |coherence| values::word(values::COHERENCE, coherence),
+    }
+    tier_options: PerTier {
+        says: "options of single tiers: a time to live of its own, whether it is only read, what a failed write means",
+        takes: "tiers with their options, such as disk ttl=1h failed_writes=ignore, file read_only",
+        allowed: "ttl of 1ms or more; read_only, not for redis; failed_writes=repair, ignore or report; for tiers beyond memory",
+        default: "none: the options of the cache hold", tiers: "disk, file, redis, own", cost: "nothing",
+        parse: PerTier::parse, valid: |_| true, show: PerTier::to_string,
     }
     require: TierList {
         says: "the tiers without which the cache is not built", takes: "words, such as disk, redis",
