@@ -84,6 +84,14 @@ pub(crate) struct LiveExpiry {
     ttl: AtomicU64,
 }
 
+/// When an entry is written.
+#[derive(Clone, Copy)]
+pub(crate) struct WriteTime {
+    pub(crate) now: Time,
+    /// A random number, for the jitter.
+    pub(crate) chance: u64,
+}
+
 impl LiveExpiry {
     pub(crate) fn new(said: Expiry) -> Self {
         let ttl = AtomicU64::new(millis(said.ttl));
@@ -111,15 +119,13 @@ impl LiveExpiry {
         (millis != u64::MAX).then(|| Duration::from_millis(millis))
     }
 
-    /// Returns the metadata of an entry that is written at `now`. `chance` is a random
-    /// number.
+    /// Returns the metadata of an entry.
     pub(crate) fn terms(
         &self,
         key: &Key,
         value: Option<&Value>,
         options: EntryOptions,
-        now: Time,
-        chance: u64,
+        WriteTime { now, chance }: WriteTime,
     ) -> EntryMeta {
         let by_value = || Some((self.said.ttl_by.as_ref()?)(key.as_any(), value?.as_any())).flatten();
         let of_cache = || by_value().or_else(|| self.ttl()).map(|ttl| self.jittered(ttl, || chance));
@@ -192,7 +198,12 @@ mod tests {
 
     fn ttl_of(expiry: Expiry, options: EntryOptions, chance: u64) -> Option<Duration> {
         LiveExpiry::new(expiry)
-            .terms(&Key::new(1_u8), Some(&Value::new(2_u8)), options, Time::from_millis(0), chance)
+            .terms(
+                &Key::new(1_u8),
+                Some(&Value::new(2_u8)),
+                options,
+                WriteTime { now: Time::from_millis(0), chance },
+            )
             .ttl
     }
 
@@ -223,7 +234,12 @@ mod tests {
                 [expiry(), Expiry { jitter: 0.5, ..expiry() }, Expiry { idle: Some(ttl), ..expiry() }]
             {
                 let live = LiveExpiry::new(expiry);
-                let written = live.terms(&Key::new(1_u8), None, EntryOptions::new().ttl(ttl), now, 0);
+                let written = live.terms(
+                    &Key::new(1_u8),
+                    None,
+                    EntryOptions::new().ttl(ttl),
+                    WriteTime { now, chance: 0 },
+                );
                 let retimed = EntryMeta { ttl: Some(ttl), deadline: now.after(ttl), ..written.clone() };
                 for terms in [written, retimed] {
                     assert_eq!((terms.until(), terms.stale_until()), (Time::NEVER, Time::NEVER), "{ttl:?}");

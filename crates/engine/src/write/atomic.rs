@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::key_lock::WriteTurn;
 use crate::key_lock::reentrancy;
 use crate::write::precondition::Precondition;
-use crate::write::prepared_entry::{NewValue, PreparedEntry};
+use crate::write::prepared_entry::{NewEntry, NewValue, PreparedEntry};
 use crate::write::remove::Peeked;
 use larder_exec::runtime::Runtime;
 
@@ -301,7 +301,9 @@ impl Engine {
     ) -> PreparedEntry {
         let value = new.value.clone();
         reentrancy::within(|| match (&new.options, former) {
-            (None, Some(terms)) => self.prepare_with(key, encoded, Some(value), terms, None),
+            (None, Some(terms)) => {
+                self.prepare_with(key, encoded, NewEntry { value: Some(value), terms, load_cost: None })
+            }
             (options, _) => {
                 self.prepare(key, encoded, NewValue::plain(value, options.clone().unwrap_or_default()))
             }

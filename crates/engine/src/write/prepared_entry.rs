@@ -16,6 +16,7 @@ use larder_core::{ErrorKind, Result};
 use crate::coherence::{CopyTag, identity};
 use crate::engine::Engine;
 use crate::tier_stack::{EncodedPayload, FrameLabel, TierStack};
+use crate::time::expiry::WriteTime;
 use crate::write::precondition::Precondition;
 use larder_exec::uncancellable;
 
@@ -144,6 +145,14 @@ impl NewValue {
     }
 }
 
+/// A value and the metadata that it is stored with.
+pub(crate) struct NewEntry {
+    /// `None` for the knowledge that there is no value.
+    pub(crate) value: Option<Value>,
+    pub(crate) terms: EntryMeta,
+    pub(crate) load_cost: Option<Duration>,
+}
+
 impl Engine {
     /// Moves to a thread that may block, if the value is large to encode.
     pub(crate) async fn leave_if_large(&self, value: &Value) {
@@ -159,10 +168,8 @@ impl Engine {
         encoded: Option<EncodedKey>,
         NewValue { value, load_cost, options }: NewValue,
     ) -> PreparedEntry {
-        let created = self.timeline.now();
-        let chance = self.chance(created);
-        let terms = self.expiry.terms(key, value.as_ref(), options, created, chance);
-        self.prepare_with(key, encoded, value, terms, load_cost)
+        let terms = self.expiry.terms(key, value.as_ref(), options, self.write_time());
+        self.prepare_with(key, encoded, NewEntry { value, terms, load_cost })
     }
 
     /// As [`prepare`](Self::prepare), for an entry whose metadata is known.
@@ -170,14 +177,13 @@ impl Engine {
         &self,
         key: &Key,
         encoded: Option<EncodedKey>,
-        value: Option<Value>,
-        terms: EntryMeta,
-        load_cost: Option<Duration>,
+        entry: NewEntry,
     ) -> PreparedEntry {
         let plan = match &self.stack {
-            Some(stack) => self.plan(stack, value.as_ref(), &terms, load_cost).map(Some),
+            Some(stack) => self.plan(stack, &entry).map(Some),
             None => Ok(None),
         };
+        let NewEntry { value, terms, load_cost } = entry;
         if plan.as_ref().is_err_and(|error| error.kind() == ErrorKind::Codec) {
             self.counters.unencodable.increment();
         }
@@ -205,21 +211,23 @@ impl Engine {
         }
     }
 
-    fn plan(
-        &self,
-        stack: &TierStack,
-        value: Option<&Value>,
-        terms: &EntryMeta,
-        load_cost: Option<Duration>,
-    ) -> Result<Plan> {
+    fn plan(&self, stack: &TierStack, entry: &NewEntry) -> Result<Plan> {
+        let NewEntry { value, terms, load_cost } = entry;
+        let value = value.as_ref();
         let bytes = value.map_or(Ok(0), |value| stack.values.measure(value))?;
-        let facts = self.facts(bytes, load_cost, terms);
+        let facts = self.facts(bytes, *load_cost, terms);
         let placement = self.place(stack, &facts);
         let payload = match placement.home {
             TierKind::Memory => None,
             _ => Some(stack.payload(value, facts.kind)?),
         };
         Ok(Plan { facts, placement, payload })
+    }
+
+    /// Returns the time of a write that happens now.
+    pub(crate) fn write_time(&self) -> WriteTime {
+        let now = self.timeline.now();
+        WriteTime { now, chance: self.chance(now) }
     }
 
     /// Returns a pseudo-random number that differs from entry to entry.

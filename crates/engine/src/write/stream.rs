@@ -111,10 +111,9 @@ impl Engine {
         };
         let encoded = stack.encode_key(&key)?;
         self.watch_encoding(stack, &key, &encoded)?;
-        let now = self.timeline.now();
-        let terms = self.expiry.terms(&key, None, EntryOptions::new(), now, self.chance(now));
+        let terms = self.expiry.terms(&key, None, EntryOptions::new(), self.write_time());
         let poured = match Stream::begin(handle, &encoded, &terms).await {
-            Ok(stream) => stream.pour(front, &mut source).await,
+            Ok(stream) => stream.pour(front, &mut source, terms).await,
             Err(error) => Err(error),
         };
         let poured = poured.inspect_err(|error| self.count_refused(&key, error))?;
@@ -127,7 +126,7 @@ impl Engine {
             return Err(error);
         }
         self.discard(&key);
-        let stored = self.publish_stream(stack, handle, &encoded, poured, terms).await;
+        let stored = self.publish_stream(stack, handle, &encoded, poured).await;
         self.discard(&key);
         self.emit_stored(
             self.events.name(&key),
@@ -162,8 +161,7 @@ impl Engine {
         stack: &TierStack,
         handle: &TierHandle,
         key: &EncodedKey,
-        Poured { upload, payload }: Poured,
-        terms: EntryMeta,
+        Poured { upload, payload, terms }: Poured,
     ) -> Result<Placement> {
         let now = self.timeline.now();
         let deadline = terms.ttl.map_or(Time::NEVER, |ttl| now.after(ttl));
@@ -331,6 +329,8 @@ impl Question for OpenReader {
 struct Poured {
     upload: Upload,
     payload: Payload,
+    /// The metadata of its entry.
+    terms: EntryMeta,
 }
 
 /// A stream that is being written to an upload.
@@ -348,7 +348,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Writes `front`, then the rest of `source`, then the checksums.
-    async fn pour(mut self, mut front: Vec<u8>, source: &mut impl Read) -> Result<Poured> {
+    async fn pour(mut self, mut front: Vec<u8>, source: &mut impl Read, terms: EntryMeta) -> Result<Poured> {
         let mut len = front.len();
         while len > 0 {
             self.summing.update(&front[..len]);
@@ -357,7 +357,7 @@ impl<'a> Stream<'a> {
         }
         let (payload, sums) = self.summing.finish();
         self.handle.streaming()?.append(&mut self.upload, &sums.to_bytes()).await?;
-        Ok(Poured { upload: self.upload, payload })
+        Ok(Poured { upload: self.upload, payload, terms })
     }
 }
 
