@@ -14,6 +14,8 @@ use crate::key::EncodedKey;
 use crate::place::Kind;
 use crate::stream::Sums;
 
+pub mod compact;
+
 /// The first four bytes of every frame.
 pub const MAGIC: [u8; 4] = *b"LRDR";
 /// The format version this build writes.

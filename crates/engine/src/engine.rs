@@ -26,6 +26,7 @@ use crate::key_lock::KeyLocks;
 use crate::key_lock::reentrancy;
 use crate::lifecycle::{Lifecycle, OpenedDir};
 use crate::load::backoff::Backoffs;
+use crate::read::on_thread::can_read;
 use crate::selector::Hints;
 use crate::tier_stack::TierStack;
 use crate::tier_stack::key_encodings::Encodings;
@@ -36,6 +37,7 @@ use crate::time::restart;
 use crate::time::timeline::Timeline;
 use crate::warm_restart::WarmRestart;
 use larder_exec::background::Pool;
+use larder_exec::origin::Origin;
 use larder_exec::runtime::{Runtime, block_on};
 
 /// A function that returns the weight of an entry.
@@ -106,6 +108,8 @@ pub struct Engine {
     /// Whether the short paths (`memory_only.rs`) may be taken: memory is the only tier, there is no
     /// listener, and the time to live does not depend on keys and values.
     pub(crate) is_short: bool,
+    /// Whether threads read without a future (`read/on_thread.rs`).
+    pub(crate) reads_on_thread: bool,
     pub(crate) stack: Option<TierStack>,
     /// How the cache stays coherent with other processes.
     pub(crate) coherence: Arc<dyn CoherencePort>,
@@ -134,8 +138,8 @@ pub struct Engine {
     pub(crate) memory_hits: Striped,
     pub(crate) memory_puts: Count,
     pub(crate) closed: AtomicBool,
-    /// Id of the process that built the cache.
-    pub(crate) process: u32,
+    /// The process that built the cache.
+    pub(crate) origin: Origin,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) events: Events,
     /// Called when the last handle is dropped, before anything else is.
@@ -160,12 +164,14 @@ impl Engine {
         let earliest = restart::earliest(noted, &*parts.clock, tiers, &invalidations);
         let timeline = Arc::new(Timeline::new(parts.clock, earliest));
         tiers.iter().for_each(|handle| handle.keep_time(&timeline));
+        let reads_on_thread = can_read(parts.coherence.as_ref(), tiers);
         let coherence = coherence::choose(parts.coherence, tiers, (&invalidations, &timeline));
         let expires = AtomicBool::new(parts.expiry.is_set() || tiers.iter().any(TierHandle::expires));
         let expiry = LiveExpiry::new(parts.expiry);
         let is_short = parts.stack.is_none() && parts.listener.is_none() && expiry.said().ttl_by.is_none();
         let engine = Arc::new(Self {
             is_short,
+            reads_on_thread,
             memory: parts.memory,
             confirms_copies: coherence.confirms_copies(),
             coherence,
@@ -190,7 +196,7 @@ impl Engine {
             memory_hits: Striped::default(),
             memory_puts: Count::default(),
             closed: AtomicBool::new(false),
-            process: std::process::id(),
+            origin: Origin::here(),
             lifecycle: Lifecycle::default(),
             events: Events::new(parts.listener),
             on_last_handle: OnceLock::new(),
@@ -375,9 +381,9 @@ impl Engine {
     /// Returns whether this is a forked child of the process that built the cache. The child has
     /// none of the threads that the tiers need, and may have locks that are never released.
     ///
-    /// Costs a system call.
+    /// Costs an atomic load.
     pub(crate) fn is_forked(&self) -> bool {
-        std::process::id() != self.process
+        self.origin.is_forked()
     }
 
     /// Fails if the cache was closed, or if this is a forked child that has tiers.

@@ -436,7 +436,7 @@ impl Drop for Ending {
 /// that may block; each of them closes itself then, and logs failures.
 impl Drop for Engine {
     fn drop(&mut self) {
-        if self.stack.is_some() && std::process::id() != self.process {
+        if self.stack.is_some() && self.origin.is_forked() {
             // The tiers belong to the parent process. Dropping them would wait for its threads.
             let coherence = std::mem::replace(&mut self.coherence, Arc::new(SingleProcess));
             std::mem::forget((self.stack.take(), coherence, std::mem::take(self.held.get_mut())));

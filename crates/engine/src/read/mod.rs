@@ -1,6 +1,7 @@
 //! Reading: memory first, then tier by tier.
 
 pub(crate) mod explain;
+pub(crate) mod on_thread;
 pub(crate) mod walk;
 
 use std::sync::Arc;
@@ -62,13 +63,32 @@ impl Engine {
     /// # Errors
     /// The error of a tier, if no other tier had the entry.
     pub(crate) async fn get<W: Runtime>(self: &Arc<Self>, key: &dyn AnyLookup) -> Result<Option<Value>> {
+        match self.begin_get(key) {
+            Ok(None) => Ok(None),
+            Ok(Some(encoded)) => {
+                let found = self.seek::<W>(encoded, self.key_locks.hash(key)).await;
+                self.end_get(found)
+            }
+            Err(error) => self.end_get(Err(error)),
+        }
+    }
+
+    /// Encodes the key of a look-up. `None` if it has ended: memory knows that there is no value, or the cache
+    /// is closed.
+    fn begin_get(&self, key: &dyn AnyLookup) -> Result<Option<EncodedKey>> {
         self.release_expired(key);
-        let found = match self.encode_key(key) {
-            Ok(Some(_)) if self.is_known_absent(key) => return Ok(None),
-            Ok(Some(encoded)) if !self.is_closed() => self.seek::<W>(encoded, self.key_locks.hash(key)).await,
-            Ok(_) => Ok(None),
-            Err(error) => Err(error),
-        };
+        let Some(encoded) = self.encode_key(key)? else { return self.end_get(Ok(None)).map(|_| None) };
+        if self.is_known_absent(key) {
+            return Ok(None);
+        }
+        if self.is_closed() {
+            return self.end_get(Ok(None)).map(|_| None);
+        }
+        Ok(Some(encoded))
+    }
+
+    /// Counts a look-up that found no fresh entry, and returns the value.
+    fn end_get(&self, found: Result<Option<Found>>) -> Result<Option<Value>> {
         let found = found.map(|found| found.and_then(Found::if_fresh));
         if !matches!(found, Ok(Some(_))) {
             self.counters.misses.increment();
@@ -183,10 +203,25 @@ impl Engine {
         (stack, handle): (&TierStack, &TierHandle),
         bytes: Bytes,
         (key, hash): (&EncodedKey, u64),
-        (observation, version): &(&Option<KeyEpoch>, Option<EntryVersion>),
+        read_at: &(&Option<KeyEpoch>, Option<EntryVersion>),
     ) -> Result<Found, bool> {
-        let identity = identity(&bytes);
         uncancellable::if_large(bytes.len() as u64).await;
+        match self.admit((stack, handle), bytes, key, read_at) {
+            Some(found) => Ok(found),
+            None => Err(Box::pin(self.drop_gone(stack, handle, key, hash)).await),
+        }
+    }
+
+    /// Checks a frame, and copies it into memory if its placement says so. Counts a frame that must not be
+    /// served, and returns `None` for it.
+    fn admit(
+        &self,
+        (stack, handle): (&TierStack, &TierHandle),
+        bytes: Bytes,
+        key: &EncodedKey,
+        (observation, version): &(&Option<KeyEpoch>, Option<EntryVersion>),
+    ) -> Option<Found> {
+        let identity = version.map_or(0, |_| identity(&bytes));
         match self.judge(stack, handle, bytes, key) {
             Ok(found) if found.freshness == Freshness::Gone => self.note_over(handle, key),
             Ok(found) => {
@@ -194,14 +229,14 @@ impl Engine {
                     let checked = version.and_then(|begun| self.coherence.finish_copy(begun, identity));
                     self.promote((stack, handle), key, &found, (observation, checked));
                 }
-                return Ok(found);
+                return Some(found);
             }
             Err(error) => {
                 note_refusal(handle, key, &error);
                 self.emit_refused(key, handle.kind());
             }
         }
-        Err(Box::pin(self.drop_gone(stack, handle, key, hash)).await)
+        None
     }
 
     /// Decodes a frame and determines its freshness.

@@ -11,7 +11,9 @@ use larder_core::key::EncodedKey;
 use larder_core::place::TierFacts;
 use larder_core::stats::{TierCounters, TierStats};
 use larder_core::stream::Stored;
-use larder_core::tier::{Position, StreamingTier, Tier, TierKind, TierOptions, Upload, VersionedTier};
+use larder_core::tier::{
+    BlockingTier, Position, StreamingTier, Tier, TierKind, TierOptions, Upload, VersionedTier,
+};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
@@ -23,6 +25,7 @@ use crate::tier_stack::layers::{Breaker, Limit, Observe};
 use crate::tier_stack::quarantine::Quarantine;
 use crate::time::timeline::Timeline;
 use larder_exec::runtime::block_on;
+use larder_exec::uncancellable;
 
 /// Time limit of one operation of a tier that does not block.
 pub(crate) const OPERATION_LIMIT: Duration = Duration::from_secs(5);
@@ -294,7 +297,40 @@ impl TierHandle {
         if self.quarantine.covers(key) {
             return Ok(None);
         }
-        self.heeded(self.tier.get(key).await?).await
+        let found = match self.on_this_thread() {
+            Some(tier) => tier.get_blocking(key)?,
+            None => self.tier.get(key).await?,
+        };
+        self.heeded(found).await
+    }
+
+    /// As [`get`](Self::get), for a tier that answers on the calling thread and is not among nodes.
+    pub(crate) fn get_blocking(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
+        match self.tier.blocking() {
+            Some(tier) if !self.quarantine.covers(key) => tier.get_blocking(key),
+            _ => Ok(None),
+        }
+    }
+
+    /// As [`put`](Self::put), for a tier that answers on the calling thread. A failure changes nothing here:
+    /// the caller puts the frame once more.
+    pub(crate) fn put_blocking(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
+        let tier = self.tier.blocking().ok_or_else(|| self.lacks_ability("does not block"))?;
+        tier.put_blocking(key, frame)?;
+        self.stored(key, frame.head());
+        Ok(())
+    }
+
+    /// As [`remove`](Self::remove), for a tier that answers on the calling thread and is not read-only.
+    pub(crate) fn remove_blocking(&self, key: &EncodedKey) -> Result<bool> {
+        let tier = self.tier.blocking().ok_or_else(|| self.lacks_ability("does not block"))?;
+        let removed = tier.remove_blocking(key);
+        self.removed(key, removed)
+    }
+
+    /// Returns the tier as one that answers on this thread, if this thread may block.
+    fn on_this_thread(&self) -> Option<&dyn BlockingTier> {
+        self.tier.blocking().filter(|_| uncancellable::may_block())
     }
 
     /// Reads the frames of `keys`, in order, with as few round trips as the tier needs.
@@ -348,7 +384,13 @@ impl TierHandle {
     pub(crate) async fn put(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
         let put = match self.is_read_only() {
             true => Err(self.refuse_write()),
-            false => self.tier.put(key, frame).await.inspect_err(|_| self.note_unanswered(key, frame)),
+            false => {
+                let put = match self.on_this_thread() {
+                    Some(tier) => tier.put_blocking(key, frame),
+                    None => self.tier.put(key, frame).await,
+                };
+                put.inspect_err(|_| self.note_unanswered(key, frame))
+            }
         };
         self.settle(key, frame.head(), put).await
     }
@@ -402,7 +444,10 @@ impl TierHandle {
         if self.is_read_only() {
             return self.hide(key).await;
         }
-        let removed = self.tier.remove(key).await;
+        let removed = match self.on_this_thread() {
+            Some(tier) => tier.remove_blocking(key),
+            None => self.tier.remove(key).await,
+        };
         self.removed(key, removed)
     }
 

@@ -11,7 +11,9 @@ use larder_core::Result;
 use larder_core::key::EncodedKey;
 use larder_core::latency::{Histogram, TierTimes};
 use larder_core::stats::TierCounters;
-use larder_core::tier::{BatchItem, BoxFuture, Call, Layer, Operation, Tier, TierReply, forward_tier};
+use larder_core::tier::{
+    BatchItem, BlockingTier, BoxFuture, Call, Layer, Operation, Tier, TierReply, forward_tier,
+};
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
@@ -48,8 +50,22 @@ impl<T: Tier> Observe<T> {
         let span = self.span(&call);
         let started = Instant::now();
         let result = within(&span, made).await;
+        self.ended(&call, &span, started, result)
+    }
+
+    /// Times a call that has ended, and counts its outcome.
+    fn ended<A: TierReply>(
+        &self,
+        call: &Call<'_>,
+        span: &Span,
+        started: Instant,
+        result: Result<A>,
+    ) -> Result<A> {
         if !result.as_ref().is_err_and(is_refusal) {
             self.time(call.operation, started);
+        }
+        if span.is_disabled() {
+            return self.note(call.operation, call.bytes, result);
         }
         span.record("outcome", outcome(call.operation, &result));
         span.in_scope(|| self.note(call.operation, call.bytes, result))
@@ -238,6 +254,17 @@ impl<T: Tier> Layer for Observe<T> {
             self.leave_executor().await;
             self.watch(call, make()).await
         })
+    }
+
+    fn around_blocking<A: TierReply>(&self, call: Call<'_>, make: impl FnOnce() -> Result<A>) -> Result<A> {
+        let span = self.span(&call);
+        let started = Instant::now();
+        let result = if span.is_disabled() { make() } else { span.in_scope(make) };
+        self.ended(&call, &span, started, result)
+    }
+
+    fn inner_blocking(&self) -> Option<&dyn BlockingTier> {
+        self.tier.blocking()
     }
 
     fn around_many<'a, K: BatchItem + 'a, A: TierReply + 'a>(
