@@ -211,8 +211,8 @@ impl Engine {
             }
             _ => Ok(Stored::at(Placement::MEMORY_ONLY, stamp)),
         };
-        let entry = StoredEntry { value, terms, created, weight, load_cost };
-        self.end_store((name, key), entry, copy_tag, by, stored)
+        let entry = StoredEntry { value, terms, created, weight, load_cost, copy_tag };
+        self.end_store((name, key), entry, by, stored)
     }
 
     /// Removes the former copy, and stores the entry in the tiers beyond memory.

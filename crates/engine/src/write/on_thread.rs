@@ -25,6 +25,7 @@ type NotBegun = (Key, Value, EntryOptions);
 
 impl Engine {
     /// As [`insert`](Self::insert), for a thread. Gives its arguments back if that takes futures.
+    #[allow(clippy::result_large_err, reason = "the error is the arguments, moved once")]
     pub(crate) fn insert_on_thread(
         self: &Arc<Self>,
         (key, value, options): NotBegun,
@@ -69,9 +70,9 @@ impl Engine {
             return block_on(self.store_with_seq(hash, key, prepared));
         }
         let PreparedEntry { value, terms, created, weight, load_cost, stamp, .. } = prepared;
-        let entry = StoredEntry { value, terms, created, weight, load_cost };
+        let entry = StoredEntry { value, terms, created, weight, load_cost, copy_tag: None };
         let stored = Ok(Stored::at(placement, stamp));
-        let stored = self.end_store((name, key), entry, None, Writer::Caller, stored);
+        let stored = self.end_store((name, key), entry, Writer::Caller, stored);
         self.backoffs.end(hash);
         if matches!(stored, Ok(Some(_))) {
             self.counters.insertions.increment();

@@ -43,6 +43,8 @@ pub(super) struct StoredEntry {
     pub(super) created: Time,
     pub(super) weight: u32,
     pub(super) load_cost: Option<Duration>,
+    /// Taken before the write.
+    pub(super) copy_tag: Option<CopyTag>,
 }
 
 impl Engine {
@@ -51,8 +53,7 @@ impl Engine {
     pub(super) fn end_store(
         &self,
         (name, key): (Option<Arc<Key>>, Key),
-        StoredEntry { value, terms, created, weight, load_cost }: StoredEntry,
-        copy_tag: Option<CopyTag>,
+        StoredEntry { value, terms, created, weight, load_cost, copy_tag }: StoredEntry,
         by: Writer,
         stored: Result<Stored>,
     ) -> Result<Option<Placement>> {
