@@ -145,6 +145,7 @@ impl Plan {
             invalidations: KeptInvalidations::default(),
             stall: self.stall,
             listener,
+            observer: None,
             dir: None,
             warm_restart: None,
             held: Vec::new(),

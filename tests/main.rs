@@ -33,6 +33,8 @@ mod invalid_input;
 mod invalidation;
 mod layers;
 mod lifecycle;
+#[cfg(all(feature = "observe", unix))]
+mod live;
 mod memo;
 mod model;
 mod nested_loads;

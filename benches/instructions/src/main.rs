@@ -28,10 +28,16 @@ type Quick = quick_cache::sync::Cache<u64, Value, UnitWeighter, RandomState>;
 /// The name of a case, and what makes this many of its operations.
 type Case = (&'static str, fn(u64));
 
-const CASES: [Case; 18] = [
+const CASES: [Case; 20] = [
     ("moka", moka),
     ("quick", |count| quick_hits(count)),
     ("plain", |count| hits(&cache(10 * ENTRIES), &EntryOptions::new(), count)),
+    // To be timed, not counted: the samples a second are bounded, so their share depends on the speed.
+    ("observed", |count| hits(&built(larder::mcache("observed").observe(true)), &EntryOptions::new(), count)),
+    ("observed_insert", |count| {
+        let (cache, value) = (built(larder::mcache("observed").capacity(ENTRIES).observe(true)), value());
+        (0..count).for_each(|key| cache.insert(scattered(key), Arc::clone(&value)));
+    }),
     ("ttl", |count| hits(&built(larder::mcache("ttl").ttl(HOUR)), &EntryOptions::new(), count)),
     ("all", |count| {
         let options = EntryOptions::new().tag("a").tag("b");

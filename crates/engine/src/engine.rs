@@ -10,7 +10,7 @@ use larder_core::clock::Clock;
 use larder_core::entry_meta::{EntryMeta, Freshness, LiveEntryMeta};
 use larder_core::erased::{AnyLookup, Key, Memory, Value};
 use larder_core::invalidation::{InvalidationLog, InvalidationRecord};
-use larder_core::key::{EncodedKey, Equivalent};
+use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::{Bounds, Lifespan, MemoryStore, Record, Removed};
 use larder_core::place::{Facts, Placement, TIERS_MAX, TierFacts};
 use larder_core::stats::{CacheCounters, Count, Stats, Striped, TierCounts, TierStats};
@@ -26,6 +26,7 @@ use crate::key_lock::KeyLocks;
 use crate::key_lock::reentrancy;
 use crate::lifecycle::{Lifecycle, OpenedDir};
 use crate::load::backoff::Backoffs;
+use crate::observation::Observer;
 use crate::selector::Hints;
 use crate::tier_stack::TierStack;
 use crate::tier_stack::key_encodings::Encodings;
@@ -90,6 +91,9 @@ pub struct Parts {
     /// The listener for events. The memory store must itself report the entries that leave it, see
     /// [`EventSink::on_departure`].
     pub listener: Option<EventSink>,
+    /// What remembers keys and events for those who look at the cache. The memory store must itself report the
+    /// entries that leave it, see [`Observer::on_departure`].
+    pub observer: Option<Arc<Observer>>,
     /// The directory of the tiers, if they have one.
     pub dir: Option<OpenedDir>,
     /// The list of the hottest keys, if they are to be read back.
@@ -112,6 +116,8 @@ pub struct Engine {
     /// Whether copies in memory must be confirmed before they serve: what the port said when the
     /// engine was built, so that a hit need not ask it.
     pub(crate) confirms_copies: bool,
+    /// Whether a hit takes the long path: copies are confirmed, or the cache is observed.
+    hits_take_long_path: bool,
     pub(crate) hints: Hints,
     pub(crate) expiry: LiveExpiry,
     pub(crate) timeline: Arc<Timeline>,
@@ -163,11 +169,13 @@ impl Engine {
         let coherence = coherence::choose(parts.coherence, tiers, (&invalidations, &timeline));
         let expires = AtomicBool::new(parts.expiry.is_set() || tiers.iter().any(TierHandle::expires));
         let expiry = LiveExpiry::new(parts.expiry);
-        let is_short = parts.stack.is_none() && parts.listener.is_none() && expiry.said().ttl_by.is_none();
+        let is_heard = parts.listener.is_some() || parts.observer.is_some();
+        let is_short = parts.stack.is_none() && !is_heard && expiry.said().ttl_by.is_none();
         let engine = Arc::new(Self {
             is_short,
             memory: parts.memory,
             confirms_copies: coherence.confirms_copies(),
+            hits_take_long_path: coherence.confirms_copies() || parts.observer.is_some(),
             coherence,
             memory_weight_max: parts.memory_weight_max,
             weigh: parts.weigh,
@@ -192,7 +200,7 @@ impl Engine {
             closed: AtomicBool::new(false),
             process: std::process::id(),
             lifecycle: Lifecycle::default(),
-            events: Events::new(parts.listener),
+            events: Events::new(parts.listener, parts.observer),
             on_last_handle: OnceLock::new(),
         });
         engine.memory.attach(Arc::new(RecordLifetimes {
@@ -210,26 +218,13 @@ impl Engine {
     #[inline]
     pub fn hit<K, V, Q>(&self, memory: &impl MemoryStore<K, V>, key: &Q) -> Option<V>
     where
-        K: Hash + Eq,
-        Q: Hash + Equivalent<K> + ?Sized,
+        K: Hash + Eq + Send + Sync + 'static,
+        Q: Lookup<K> + ?Sized,
     {
-        if self.confirms_copies {
-            return self.hit_confirmed(memory, key);
+        if self.hits_take_long_path {
+            return self.hit_on_long_path(memory, key);
         }
         let value = memory.value(key, |lifecycle| self.is_fresh(lifecycle))?;
-        self.memory_hits.increment();
-        Some(value)
-    }
-
-    /// As [`hit`](Self::hit), where other processes or nodes change entries.
-    #[cold]
-    fn hit_confirmed<K, V, Q>(&self, memory: &impl MemoryStore<K, V>, key: &Q) -> Option<V>
-    where
-        K: Hash + Eq,
-        Q: Hash + Equivalent<K> + ?Sized,
-    {
-        let record = self.confirmed_by(|| memory.get(key))?;
-        let value = Some(record).filter(|record| self.is_fresh(record.lifespan()))?.value?;
         self.memory_hits.increment();
         Some(value)
     }
@@ -237,10 +232,10 @@ impl Engine {
     /// As [`hit`](Self::hit), but `None` if a refresh of the entry is due.
     pub fn hit_unless_due<K, V>(&self, memory: &impl MemoryStore<K, V>, key: &K) -> Option<V>
     where
-        K: Hash + Eq,
+        K: Hash + Eq + Send + Sync + 'static,
     {
-        if self.confirms_copies {
-            return None;
+        if self.hits_take_long_path {
+            return self.hit_unless_due_on_long_path(memory, key);
         }
         let value = memory
             .value(key, |lifecycle| !self.is_refresh_due(lifecycle.terms) && self.is_fresh(lifecycle))?;
@@ -267,7 +262,7 @@ impl Engine {
     }
 
     #[inline]
-    fn is_fresh(&self, lifecycle: Lifespan<'_>) -> bool {
+    pub(crate) fn is_fresh(&self, lifecycle: Lifespan<'_>) -> bool {
         match lifecycle.terms {
             None => self.invalidations.spares(lifecycle.stamp),
             Some(terms) => self.is_fresh_by(lifecycle.stamp, terms),

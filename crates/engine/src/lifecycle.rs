@@ -261,6 +261,17 @@ impl Engine {
         outcome
     }
 
+    /// Holds a value until the cache is closed or dropped; drops it at once if it is closed.
+    pub fn hold(&self, value: Box<dyn Any + Send>) {
+        let mut held = self.held.lock();
+        if self.is_ended() {
+            drop(held);
+            drop(value);
+            return;
+        }
+        held.push(value);
+    }
+
     /// Counts one more handle of a user.
     pub fn add_handle(&self) {
         self.lifecycle.handles.fetch_add(1, Ordering::Relaxed);

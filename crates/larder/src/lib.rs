@@ -36,6 +36,7 @@
 //! | `json` | the JSON codec, `serde_json::Value` as JSON | no |
 //! | `ndarray`, `image`, `arrow` | their types in their natural formats | no |
 //! | `metrics` | statistics to the recorder of the crate `metrics` | no |
+//! | `observe` | a look into a running process over a Unix socket, for `larder top` and `larder serve` | no |
 //!
 //! With `default-features = false` there is memory alone, without serde, sled and tokio. Each of `disk`, `file`
 //! and `redis` brings `ucache`.
@@ -142,6 +143,8 @@ mod locked_dir;
 mod memo;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+#[cfg(feature = "observe")]
+pub mod observation;
 mod options;
 pub mod presets;
 mod registry;
@@ -201,6 +204,8 @@ pub use memo::AsyncMemo;
 #[doc(hidden)]
 pub use memo::attribute as __private;
 pub use memo::{Many, Memo};
+#[cfg(feature = "observe")]
+pub use observation::observe;
 pub use options::{Explained, OptionRow, Source, options};
 pub use presets::{Preset, configure_for};
 pub use registry::{
@@ -237,6 +242,7 @@ mod pages {
         large_values: "../../../docs/large-values.md",
         own_tiers: "../../../docs/own-tiers.md",
         observability: "../../../docs/observability.md",
+        live: "../../../docs/live.md",
     }
     #[cfg(feature = "redis")]
     pages! {

@@ -62,14 +62,21 @@ impl Striped {
     /// Adds one.
     #[inline]
     pub fn increment(&self) {
+        self.count_one();
+    }
+
+    /// Adds one, and returns what this stripe counted before.
+    #[inline]
+    pub fn count_one(&self) -> u64 {
         // A thread whose thread-locals are destroyed counts in the shared stripe.
         let own = STRIPE.try_with(|stripe| stripe.0).unwrap_or(SHARED);
         let count = &self.stripes[own].0;
         if own == SHARED {
-            count.fetch_add(1, Ordering::Relaxed);
-        } else {
-            count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+            return count.fetch_add(1, Ordering::Relaxed);
         }
+        let before = count.load(Ordering::Relaxed);
+        count.store(before.wrapping_add(1), Ordering::Relaxed);
+        before
     }
 
     /// The sum of all stripes.

@@ -72,6 +72,7 @@ impl Engine {
         request: LoadRequest,
     ) -> Result<Option<Value>, LoadError<AnyError>> {
         let absence = request.absence;
+        self.observe_request(&key);
         if let Some(record) = self.recall(&key).filter(|record| absence || record.value.is_some()) {
             self.memory_hits.increment();
             return Ok(self.refreshed::<W>(key, record, request.loader).await);

@@ -193,6 +193,7 @@ impl Engine {
         error: TypeId,
         watch: Option<Arc<PollWatch>>,
     ) -> Begun {
+        self.observe_request(&key);
         loop {
             let hash = self.key_locks.hash(&key);
             // A remembered absence is no answer here: this loader may have a value.

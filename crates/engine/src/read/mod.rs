@@ -63,6 +63,7 @@ impl Engine {
     /// The error of a tier, if no other tier had the entry.
     pub(crate) async fn get<W: Runtime>(self: &Arc<Self>, key: &dyn AnyLookup) -> Result<Option<Value>> {
         self.release_expired(key);
+        self.observe_request(key);
         let found = match self.encode_key(key) {
             Ok(Some(_)) if self.is_known_absent(key) => return Ok(None),
             Ok(Some(encoded)) if !self.is_closed() => self.seek::<W>(encoded, self.key_locks.hash(key)).await,

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use crate::coherence::identity;
 use crate::coherence::log_replica::Replica;
 use crate::coherence::own_writes::OwnWrites;
+use crate::observation::TierState;
 use crate::tier_stack::dirty_flag::DirtyFlag;
 use crate::tier_stack::layers::{Breaker, Limit, Observe};
 use crate::tier_stack::quarantine::Quarantine;
@@ -270,6 +271,17 @@ impl TierHandle {
         let stats = TierStats::new(self.kind, self.counters.snapshot(), self.tier.usage());
         let stats = stats.with_latency(self.counters.times.snapshot()).with_servers(self.tier.servers());
         stats.with_trouble(self.tier.trouble())
+    }
+
+    /// Returns what the layers know of the tier now.
+    pub(crate) fn state(&self) -> TierState {
+        TierState {
+            kind: self.kind,
+            is_healthy: self.facts().healthy,
+            open: self.tier.guarded().open_lines(),
+            has_missed_changes: self.quarantine.is_any(),
+            is_shared: self.is_shared(),
+        }
     }
 
     /// Returns how many entries the tier evicted since the last call.

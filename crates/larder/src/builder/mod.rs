@@ -6,6 +6,7 @@ mod bounds;
 mod given_options;
 mod listener;
 mod memory;
+mod observe;
 #[cfg(feature = "_codec")]
 mod plan;
 #[cfg(feature = "_codec")]
@@ -18,6 +19,7 @@ use larder_core::{Error, Result};
 use self::given_options::GivenOptions;
 use crate::options::values::size_text;
 
+pub(crate) use observe::observe_options;
 pub(crate) use tiers::tier_options;
 pub(crate) use time::time_options;
 

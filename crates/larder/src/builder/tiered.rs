@@ -21,6 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::listener::listener_option;
+use super::observe::{observe_keys_option, observe_options};
 use super::tiers::tier_options;
 use super::time::{self, time_options, ttl_by_option};
 use super::{CAPACITY_MAX, EncodedCacheKey, EncodedCacheValue, GivenOptions, MEMORY_BYTES, plan, within};
@@ -114,6 +115,8 @@ pub struct TieredBuilder<K, V> {
     untyped: Untyped,
     canonical: Option<CanonicalForm<K>>,
     listener: Option<ListenerParts<K>>,
+    #[cfg(feature = "observe")]
+    key_text: Option<crate::observation::KeyPrinter>,
     values: PhantomData<fn() -> V>,
 }
 
@@ -156,7 +159,14 @@ where
             own: Vec::new(),
             tier_options: Vec::new(),
         };
-        Self { untyped, canonical: None, listener: None, values: PhantomData }
+        Self {
+            untyped,
+            canonical: None,
+            listener: None,
+            #[cfg(feature = "observe")]
+            key_text: None,
+            values: PhantomData,
+        }
     }
 
     /// Sets an option from a method of the builder.
@@ -338,6 +348,8 @@ where
     }
 
     time_options!();
+    observe_options!();
+    observe_keys_option!();
     ttl_by_option!();
 
     fn with_ttl_by(mut self, ttl: TtlBy) -> Self {
@@ -371,6 +383,8 @@ where
             keys: key_codec(self.canonical),
             values: Box::new(Values::<V>::new(codec)),
             listener: self.listener,
+            #[cfg(feature = "observe")]
+            key_text: self.key_text,
         };
         Scope::adopt_new(scope.as_ref(), || assemble::tiered(plan, parts))
     }
@@ -404,6 +418,8 @@ impl Untyped {
             own: self.own,
             tier_options: self.tier_options,
             disk_bytes: plan::disk_bytes(&settings)?,
+            #[cfg(feature = "observe")]
+            observation: crate::observation::ObservationPlan::of(&settings),
             durability: settings.durability.unwrap_or_default(),
             warm_restart: plan::warm_restart(&settings)?,
             #[cfg(feature = "redis")]

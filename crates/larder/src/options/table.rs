@@ -284,6 +284,18 @@ table! {
         tiers: "all", cost: "nothing",
         parse: values::span, valid: |span| *span >= SPAN_MIN, show: values::span_text,
     }
+    observe: bool {
+        says: "whether the user of the process may look into the cache over a Unix socket", takes: "true or false",
+        allowed: "false; true with the feature `observe`, on Unix", default: "false, or true after larder::observe()",
+        tiers: "all", cost: "samples of about 1000 look-ups a second; in memory alone, writes and misses take the general path",
+        parse: values::observation, valid: |_| true, show: bool::to_string,
+    }
+    observe_control: bool {
+        says: "whether those who look into it may invalidate and clear, too", takes: "true or false",
+        allowed: "false; true with the feature `observe`, on Unix", default: "false",
+        tiers: "all", cost: "nothing",
+        parse: values::observation, valid: |_| true, show: bool::to_string,
+    }
 }
 
 /// Returns every option of a cache. The builders, variables, configuration files, URLs and `docs/options.md`

@@ -58,6 +58,12 @@ impl<T: Tier> Breaker<T> {
         self.removals.is_ready() && self.tier.healthy()
     }
 
+    /// The operations whose circuit is not closed.
+    pub(crate) fn open_lines(&self) -> Vec<Line> {
+        let lines = [Line::Reads, Line::Writes, Line::Removals];
+        lines.into_iter().filter(|line| !self.circuit(*line).is_closed()).collect()
+    }
+
     fn circuit(&self, line: Line) -> &Circuit {
         match line {
             Line::Reads => &self.reads,
