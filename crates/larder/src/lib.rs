@@ -176,8 +176,8 @@ pub use larder_core::latency::{Latency, TierLatency};
 #[cfg(any(feature = "image", feature = "arrow"))]
 pub use larder_core::natural;
 pub use larder_core::place::{
-    Access, EntryHints, Facts, Hint, HintSource, HintsUsed, Kind, Persistence, Placement, Selector, Sharing,
-    SizeClass, Thresholds, TierFacts, TierList,
+    Access, EntryHints, Facts, Hint, HintSource, HintsUsed, Kind, Lesson, Persistence, Placement, Reckoning,
+    Selector, Sharing, SizeClass, Thresholds, TierFacts, TierList, Yield,
 };
 pub use larder_core::stats::{CacheCounts, ServerFacts, Stats, TierCounts, TierStats};
 pub use larder_core::stream::ByteValue;
@@ -186,7 +186,7 @@ pub use larder_core::tier::{
     TierOptions, Usage, VersionedTier,
 };
 pub use larder_core::{Bytes, Durability, Error, ErrorKind, Result, kinds};
-pub use larder_engine::selector::Table;
+pub use larder_engine::selector::{Adaptive, Table};
 pub use larder_engine::{
     Answer, Compute, Counter, Entry, EntryReader, Explanation, Invalidating, LoadContext, LoadError, Loaded,
 };

@@ -387,6 +387,7 @@ fn streamed(home: TierKind, placement: Placement) -> Placement {
         alternatives: std::iter::empty().collect(),
         rule: "a stream goes to the tier that takes one",
         warning: placement.warning,
+        reckoning: None,
     }
 }
 
