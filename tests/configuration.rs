@@ -251,6 +251,7 @@ macro_rules! said {
             "compress" => $by.compress(Compress::None),
             "version" => $by.version(7),
             "kind" => $by.kind(Kind::Image),
+            "selector" => $by.selector(larder::Table),
             "persistence" => $by.persistence(Persistence::LongTerm),
             "access" => $by.access(Access::ReadHeavy),
             "sharing" => $by.sharing(Sharing::Processes),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 #![allow(clippy::print_stdout, reason = "long tests say what they counted")]
 
+mod adaptive;
 mod allocations;
 mod attributes;
 mod budgets;

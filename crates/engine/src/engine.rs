@@ -12,7 +12,7 @@ use larder_core::erased::{AnyLookup, Key, Memory, Value};
 use larder_core::invalidation::{InvalidationLog, InvalidationRecord};
 use larder_core::key::{EncodedKey, Equivalent};
 use larder_core::memory::{Bounds, Lifespan, MemoryStore, Record, Removed};
-use larder_core::place::{Facts, Placement, TIERS_MAX, TierFacts};
+use larder_core::place::{Facts, LearnedFile, Placement, TIERS_MAX, TierFacts};
 use larder_core::stats::{CacheCounters, Count, Stats, Striped, TierCounts, TierStats};
 use larder_core::tier::{Capability, EntryVersion, TierKind};
 use larder_core::{Error, ErrorKind, Result};
@@ -27,6 +27,7 @@ use crate::key_lock::reentrancy;
 use crate::lifecycle::{Lifecycle, OpenedDir};
 use crate::load::backoff::Backoffs;
 use crate::selector::Hints;
+use crate::selector::lessons::Pupil;
 use crate::tier_stack::TierStack;
 use crate::tier_stack::key_encodings::Encodings;
 use crate::tier_stack::tier_handle::TierHandle;
@@ -94,6 +95,8 @@ pub struct Parts {
     pub dir: Option<OpenedDir>,
     /// The list of the hottest keys, if they are to be read back.
     pub warm_restart: Option<WarmRestart>,
+    /// Where what the selector learns is kept, if the cache has a directory.
+    pub learned: Option<Box<dyn LearnedFile>>,
     /// Locks and similar values, dropped when the cache is closed.
     pub held: Vec<Box<dyn Any + Send>>,
 }
@@ -113,6 +116,8 @@ pub struct Engine {
     /// engine was built, so that a hit need not ask it.
     pub(crate) confirms_copies: bool,
     pub(crate) hints: Hints,
+    /// The selector, if it learns.
+    pub(crate) pupil: Option<Pupil>,
     pub(crate) expiry: LiveExpiry,
     pub(crate) timeline: Arc<Timeline>,
     pub(crate) invalidations: Arc<Invalidations>,
@@ -164,6 +169,10 @@ impl Engine {
         let expires = AtomicBool::new(parts.expiry.is_set() || tiers.iter().any(TierHandle::expires));
         let expiry = LiveExpiry::new(parts.expiry);
         let is_short = parts.stack.is_none() && parts.listener.is_none() && expiry.said().ttl_by.is_none();
+        let pupil = parts.stack.as_ref().and_then(|stack| Pupil::new(&stack.selector, parts.learned));
+        if let Some(pupil) = &pupil {
+            tiers.iter().for_each(|handle| handle.teach(pupil.selector()));
+        }
         let engine = Arc::new(Self {
             is_short,
             memory: parts.memory,
@@ -173,6 +182,7 @@ impl Engine {
             weigh: parts.weigh,
             stack: parts.stack,
             hints: parts.hints,
+            pupil,
             expiry,
             timeline,
             invalidations,
@@ -199,6 +209,9 @@ impl Engine {
             timeline: Arc::clone(&engine.timeline),
             invalidations: Arc::clone(&engine.invalidations),
         }));
+        if let Some(pupil) = &engine.pupil {
+            engine.memory.watch(pupil.watch());
+        }
         engine.listen_to_tiers();
         Arc::clone(&engine.coherence).start(&engine);
         engine.warm_up();

@@ -19,6 +19,7 @@ use crate::coherence::port::SingleProcess;
 use crate::engine::{Engine, forked};
 use crate::key_lock::reentrancy;
 use crate::promise::Promise;
+use crate::selector::lessons::Pupil;
 use crate::tier_stack::tier_handle::TierHandle;
 use larder_exec::runtime::{Leaving, Runtime, block_on, hand_off};
 
@@ -241,6 +242,11 @@ impl Engine {
             && let Err(error) = self.write_hot_keys()
         {
             tracing::warn!(target: "larder", cache = self.lifecycle.name(), %error, "cannot write the hottest keys; memory starts cold");
+        }
+        if remove == Remove::Nothing
+            && let Some(Err(error)) = self.pupil.as_ref().map(Pupil::write)
+        {
+            tracing::warn!(target: "larder", cache = self.lifecycle.name(), %error, "cannot write what the selector has learned");
         }
         reentrancy::within(|| self.memory.clear());
         let mut outcome = self.invalidations.note_time(self.timeline.now());

@@ -126,6 +126,7 @@ where
         listener,
         dir: None,
         warm_restart: None,
+        learned: None,
         held: Vec::new(),
     });
     Cache::register(engine, store, (name, CacheKind::Memory))
@@ -146,7 +147,7 @@ mod byte_tiers {
     use larder_core::erased::{AnyKeyCodec, Memory, TypedCodec, Value};
     use larder_core::invalidation::InvalidationLog;
     use larder_core::key::KeyCodec;
-    use larder_core::place::{Selector, TierList};
+    use larder_core::place::{LearnedFile, Selector, TierList};
     use larder_core::tier::{Position, Tier, TierKind, TierOptions};
     use larder_core::{Durability, Error, Result};
     #[cfg(feature = "redis")]
@@ -283,6 +284,7 @@ mod byte_tiers {
             handles.push(own.handle(dir.as_deref().filter(|_| !in_processes), &plan.clock)?);
         }
         set_options(&mut handles, &plan.tier_options);
+        let learned = learned(dir.as_deref().filter(|_| !in_processes));
         let warm_restart = warm_restart(dir.as_deref().filter(|_| !in_processes), plan.warm_restart);
         let invalidations = match &dir {
             Some(dir) if !in_processes => invalidations(dir, plan.durability, &handles)?,
@@ -331,6 +333,7 @@ mod byte_tiers {
             listener,
             dir: locked_dir.as_ref().map(|locked_dir| locked_dir.opened()),
             warm_restart,
+            learned,
             held: locked_dir.into_iter().map(|locked_dir| Box::new(locked_dir) as _).collect(),
         }))
     }
@@ -361,6 +364,17 @@ mod byte_tiers {
     fn warm_restart(dir: Option<&Path>, keys_max: usize) -> Option<WarmRestart> {
         let dir = dir.filter(|_| keys_max > 0)?;
         Some(WarmRestart { list: Box::new(larder_tiers::FileHotKeys::new(dir)), keys_max })
+    }
+
+    /// Where what the selector learns is kept, if the cache has a directory of its own.
+    #[cfg(any(feature = "disk", feature = "file"))]
+    fn learned(dir: Option<&Path>) -> Option<Box<dyn LearnedFile>> {
+        Some(Box::new(larder_tiers::FileLearned::new(dir?)))
+    }
+
+    #[cfg(not(any(feature = "disk", feature = "file")))]
+    fn learned(_: Option<&Path>) -> Option<Box<dyn LearnedFile>> {
+        None
     }
 
     /// No directory with Redis alone.

@@ -53,7 +53,8 @@ fn scenarios(set: &'static TierSet, traces: &Path, requests: usize) -> Result<Ve
 fn simulate(scenario: &Scenario) -> Result<Row> {
     let table = run(scenario, &Table)?;
     let adaptive = run(scenario, &Adaptive::default())?;
-    let oracle = oracle::best(scenario)?;
+    eprintln!("table {} {} adaptive {} {} of {}", table.memory_hits, table.tier_hits, adaptive.memory_hits, adaptive.tier_hits, scenario.requests.len());
+    let oracle = if std::env::var("FAST").is_ok() { table.clone() } else { oracle::best(scenario)? };
     Ok(Row::new(scenario, [table, adaptive, oracle], bound::least(scenario)))
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Facts;
+use crate::Result;
 use crate::tier::{TierKind, Usage};
 
 /// Something that happened in a cache, for its [`Selector`](super::Selector) to learn from.
@@ -50,6 +51,18 @@ pub enum Lesson<'a> {
         /// What it holds.
         usage: Usage,
     },
+}
+
+/// Where what a selector has learned is kept over restarts.
+pub trait LearnedFile: Send + Sync + 'static {
+    /// Replaces the snapshot.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    fn write(&self, snapshot: &[u8]) -> Result<()>;
+
+    /// Reads the snapshot; empty if there is none.
+    fn read(&self) -> Vec<u8>;
 }
 
 /// The numbers behind a placement by measured times. `Display` prints them.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::tier::{Capability, Position, TierKind};
 
 pub use hints::{Access, EntryHints, Hint, HintSource, HintsUsed, Persistence, Sharing};
-pub use learning::{Lesson, Reckoning, Yield};
+pub use learning::{LearnedFile, Lesson, Reckoning, Yield};
 
 /// The kind of value that an entry holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -6,7 +6,7 @@ pub(crate) mod walk;
 use std::sync::Arc;
 
 use larder_core::entry_meta::{EntryMeta, Freshness, read_offset};
-use larder_core::erased::{AnyLookup, Value};
+use larder_core::erased::{AnyLookup, Key, Value};
 use larder_core::events::Event;
 use larder_core::frame::{self, CodecId, Head, Header};
 use larder_core::key::EncodedKey;
@@ -227,11 +227,11 @@ impl Engine {
     ) {
         let Decoded { value, header, terms, .. } = &found.decoded;
         let facts = Facts { is_read: true, ..self.facts(header.value_len, header.load_cost, terms) };
-        if found.freshness != Freshness::Fresh || !self.place(stack, &facts).in_memory() {
+        if found.freshness != Freshness::Fresh {
             return;
         }
         // All code of the user runs before the guard is taken.
-        let Ok(key) = stack.keys.decode(encoded.as_bytes()) else { return };
+        let Some(key) = self.key_to_promote((stack, encoded), (facts, found.tier)) else { return };
         let bytes = header.value_len + encoded.as_bytes().len() as u64;
         let weight = self.weight(&key, value.as_ref(), bytes);
         let record = Record {
@@ -256,6 +256,23 @@ impl Engine {
             }
             None => self.counters.superseded.increment(),
         }
+    }
+
+    /// Returns the key of an entry that was read, if its placement says that memory gets a copy.
+    fn key_to_promote(
+        &self,
+        (stack, encoded): (&TierStack, &EncodedKey),
+        (mut facts, found): (Facts, TierKind),
+    ) -> Option<Key> {
+        if self.pupil.is_none() {
+            let is_copied = self.place(stack, &facts).in_memory();
+            return is_copied.then(|| stack.keys.decode(encoded.as_bytes()).ok()).flatten();
+        }
+        let key = stack.keys.decode(encoded.as_bytes()).ok()?;
+        facts.key = self.fact_key(&key);
+        let is_copied = self.place(stack, &facts).in_memory();
+        self.teach_request(&facts, Some(found));
+        is_copied.then_some(key)
     }
 
     /// Returns whether an invalidation ended an entry for all nodes. An entry that is merely past

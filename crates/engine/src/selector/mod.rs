@@ -2,6 +2,7 @@
 
 mod adaptive;
 mod hints;
+pub(crate) mod lessons;
 mod table;
 
 pub use adaptive::Adaptive;

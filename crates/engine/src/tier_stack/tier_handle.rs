@@ -8,7 +8,7 @@ use std::time::Duration;
 use larder_core::clock::{Clock, SystemClock};
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
-use larder_core::place::TierFacts;
+use larder_core::place::{Selector, TierFacts};
 use larder_core::stats::{TierCounters, TierStats};
 use larder_core::stream::Stored;
 use larder_core::tier::{Position, StreamingTier, Tier, TierKind, TierOptions, Upload, VersionedTier};
@@ -109,6 +109,11 @@ impl TierHandle {
             0 => Ok(()),
             _ => block_on(self.clear()),
         }
+    }
+
+    /// Tells this selector how long reads and writes of the tier take.
+    pub(crate) fn teach(&self, selector: &Arc<dyn Selector>) {
+        self.tier.teach(selector);
     }
 
     /// Whether the tier is of this kind.

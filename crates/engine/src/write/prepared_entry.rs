@@ -172,7 +172,7 @@ impl Engine {
         load_cost: Option<Duration>,
     ) -> PreparedEntry {
         let plan = match &self.stack {
-            Some(stack) => self.plan(stack, value.as_ref(), (&terms, load_cost)).map(Some),
+            Some(stack) => self.plan(stack, (key, value.as_ref()), (&terms, load_cost)).map(Some),
             None => Ok(None),
         };
         if plan.as_ref().is_err_and(|error| error.kind() == ErrorKind::Codec) {
@@ -205,12 +205,13 @@ impl Engine {
     fn plan(
         &self,
         stack: &TierStack,
-        value: Option<&Value>,
+        (key, value): (&Key, Option<&Value>),
         (terms, load_cost): (&EntryMeta, Option<Duration>),
     ) -> Result<Plan> {
         let bytes = value.map_or(Ok(0), |value| stack.values.measure(value))?;
-        let facts = self.facts(bytes, load_cost, terms);
+        let facts = Facts { key: self.fact_key(key), ..self.facts(bytes, load_cost, terms) };
         let placement = self.place(stack, &facts);
+        self.teach_request(&facts, None);
         let payload = match placement.home {
             TierKind::Memory => None,
             _ => Some(stack.payload(value, facts.kind)?),

@@ -12,9 +12,8 @@ use larder_core::codec::{Codec, Values};
 use larder_core::key::{Canonical, CanonicalForm, KeyCodec, NamedKeys};
 use larder_core::kinds;
 use larder_core::memory::Bounds;
-use larder_core::place::{Kind, Selector};
+use larder_core::place::Kind;
 use larder_core::tier::{Position, Tier, TierKind, TierOptions};
-use larder_engine::selector::Table;
 use larder_engine::{TtlBy, Weigher};
 use larder_tiers::memory::Policy;
 use serde::Serialize;
@@ -123,7 +122,6 @@ struct Untyped {
     home: Option<TierKind>,
     default_memory_bytes: u64,
     weigher: Option<Weigher>,
-    selector: Arc<dyn Selector>,
     ttl_by: Option<TtlBy>,
     clock: Arc<dyn Clock>,
     own: Vec<OwnTier>,
@@ -150,7 +148,6 @@ where
             home,
             default_memory_bytes,
             weigher: None,
-            selector: Arc::new(Table),
             ttl_by: None,
             clock: Arc::new(SystemClock),
             own: Vec::new(),
@@ -302,7 +299,7 @@ where
     /// tiers, each with a kind of its own by [`TierKind::own`]: by that name statistics, events,
     /// [`explain`](Cache::explain), [`require`](Self::require) and selectors know it.
     ///
-    /// `position` is its place in the order in which the tiers are read, and in each row of [`Table`]:
+    /// `position` is its place in the order in which the tiers are read, and in each row of [`Table`](crate::Table):
     /// [`Position::Before`]`(TierKind::Disk)` is preferred wherever disk is. It gets the time limit, the
     /// breaker and the counters that other tiers have, and is closed with the cache. See [the page on own
     /// tiers][page].
@@ -328,12 +325,6 @@ where
     /// ```
     pub fn tier_options(mut self, tier: TierKind, options: TierOptions) -> Self {
         self.untyped.tier_options.push((tier, options));
-        self
-    }
-
-    /// The selector, which decides the tier of each entry. Default [`Table`].
-    pub fn selector(mut self, selector: impl Selector) -> Self {
-        self.untyped.selector = Arc::new(selector);
         self
     }
 
@@ -413,7 +404,7 @@ impl Untyped {
             compress: plan::compress(&settings)?,
             schema: settings.version.unwrap_or_default(),
             hints: plan::hints(&settings, kind, home, (tiers, &sharing_by))?,
-            selector: self.selector,
+            selector: settings.selector.unwrap_or_default().make(),
             expiry: time::expiry(&settings, self.ttl_by)?,
             clock: self.clock,
             dir: settings.dir,

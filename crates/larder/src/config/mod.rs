@@ -100,7 +100,7 @@ mod tests {
     use crate::options::Resolved;
 
     /// A value of each option that is not its default, as it is printed.
-    const SAMPLES: [(&str, &str); 29] = [
+    const SAMPLES: [(&str, &str); 30] = [
         ("capacity", "500"),
         ("memory_bytes", "8 MiB"),
         ("policy", "lru"),
@@ -112,6 +112,7 @@ mod tests {
         ("compress", "none"),
         ("version", "7"),
         ("kind", "image"),
+        ("selector", "adaptive"),
         ("persistence", "long_term"),
         ("access", "read_heavy"),
         ("sharing", "processes"),

@@ -4,6 +4,7 @@
 //! of the configuration file, a parameter of a URL, and its line in `docs/options.md`. Only the method of the
 //! builder is written by hand.
 
+mod selector;
 mod table;
 pub(crate) mod values;
 
@@ -12,6 +13,8 @@ use std::path::PathBuf;
 
 use larder_core::{Error, Result};
 
+#[cfg_attr(not(feature = "_codec"), allow(unused_imports, reason = "a cache of memory alone has no selector"))]
+pub(crate) use selector::SelectorChoice;
 pub(crate) use table::Settings;
 pub use table::{OptionRow, options};
 

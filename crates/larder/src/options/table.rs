@@ -10,6 +10,7 @@ use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds, TierLis
 use larder_core::{Durability, Result};
 use larder_tiers::memory::{MemoryEngine, Policy};
 
+use super::selector::SelectorChoice;
 use super::values::{self, ServerUrl, Urls};
 use super::{Explained, Source, given, refused};
 use crate::builder::{DISK_BYTES, LEASE, MEMORY_BYTES, SHARE, SPAN_MIN, WARM_MAX};
@@ -168,6 +169,12 @@ table! {
         allowed: "other, scalar, text, json, bytes, image, array, frame, model", default: "by the type",
         tiers: "all", cost: "nothing",
         parse: values::kind, valid: |_| true, show: Kind::to_string,
+    }
+    selector: SelectorChoice {
+        says: "what decides the tier of each entry", takes: "a word",
+        allowed: "table, adaptive", default: "table",
+        tiers: "all", cost: "adaptive takes 1 MiB, and up to a microsecond for an entry that it places",
+        parse: SelectorChoice::parse, valid: |_| true, show: SelectorChoice::to_string,
     }
     persistence: Persistence {
         says: "how long entries should outlive the process", takes: "a word",

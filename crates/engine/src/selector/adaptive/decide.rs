@@ -97,8 +97,10 @@ impl Choice<'_> {
             None if self.base.home == TierKind::Memory => (TierKind::Memory, BY_TABLE),
             None => (storage, BY_TABLE),
             Some(false) if !keeps => (TierKind::Null, NO_TIER),
-            Some(false) if self.view.in_memory.pays() == Some(false) => (TierKind::Null, PAYS_NOWHERE),
-            Some(false) => (TierKind::Memory, MEMORY_PAYS),
+            Some(false) if self.view.in_memory.pays().unwrap_or(self.copies_by_table()) => {
+                (TierKind::Memory, MEMORY_PAYS)
+            }
+            Some(false) => (TierKind::Null, PAYS_NOWHERE),
         }
     }
 
@@ -150,12 +152,19 @@ impl Choice<'_> {
         if !is_coherent || !self.memory_takes() {
             return false;
         }
-        let by_table = match self.facts.access {
-            Access::WriteHeavy => return false,
-            Access::Frequency if !self.facts.is_read => return false,
-            Access::ReadHeavy => self.facts.class() <= SizeClass::Large,
-            _ => self.facts.class() <= SizeClass::Medium,
+        match self.facts.access {
+            Access::WriteHeavy => false,
+            Access::Frequency if !self.facts.is_read => false,
+            _ => self.view.in_memory.pays().unwrap_or(self.copies_by_table()),
+        }
+    }
+
+    /// Whether the table copies entries of this size into memory.
+    fn copies_by_table(&self) -> bool {
+        let largest = match self.facts.access {
+            Access::ReadHeavy => SizeClass::Large,
+            _ => SizeClass::Medium,
         };
-        self.view.in_memory.pays().unwrap_or(by_table)
+        self.facts.class() <= largest
     }
 }

@@ -12,7 +12,7 @@ pub(super) const DISTANCES: usize = 48;
 pub(super) const NEVER: usize = DISTANCES;
 pub(super) const COLUMNS: usize = DISTANCES + 1;
 /// The keys whose last request is known.
-const SLOTS: usize = 8192;
+const SLOTS: usize = 16_384;
 /// No class is known.
 const NONE: u8 = u8::MAX;
 /// After this many recorded requests the classes are judged again.
@@ -181,7 +181,7 @@ impl Pool {
             };
         }
         // Too many keys for the slots: a smaller sample knows longer distances.
-        if self.displaced > self.recorded / 8 && self.shift < SHIFT_MAX {
+        if self.displaced > self.recorded / 4 && self.shift < SHIFT_MAX {
             self.shift += 1;
         }
         (self.recorded, self.displaced) = (0, 0);
