@@ -14,7 +14,7 @@ use equivalent::Equivalent;
 use crate::codec::{Encoded, ValueCodec};
 use crate::frame::CodecId;
 use crate::key::{EncodedKey, KeyCodec, Lookup};
-use crate::memory::{Bounds, Lifetimes, MemoryStore, Record, Removed, StoreFacts, Watch};
+use crate::memory::{Bounds, Lifetimes, MemoryStore, Record, Removed, StoreFacts};
 use crate::tier::{TierKind, Usage};
 use crate::{Error, ErrorKind, Result};
 
@@ -271,17 +271,6 @@ pub trait Memory: Send + Sync {
     /// See [`MemoryStore::attach`].
     fn attach(&self, lifetimes: Arc<dyn Lifetimes>);
 
-    /// See [`MemoryStore::watch`].
-    fn watch(&self, watch: Arc<dyn Watch>) {
-        let _untold = watch;
-    }
-
-    /// See [`MemoryStore::hash_of`].
-    fn hash_of(&self, key: &dyn AnyForm) -> Option<u64> {
-        let _untold = key;
-        None
-    }
-
     /// See [`MemoryStore::get`].
     fn get(&self, key: &dyn AnyForm) -> Option<Record<Value>>;
 
@@ -363,14 +352,6 @@ where
 {
     fn attach(&self, lifetimes: Arc<dyn Lifetimes>) {
         self.store.attach(lifetimes);
-    }
-
-    fn watch(&self, watch: Arc<dyn Watch>) {
-        self.store.watch(watch);
-    }
-
-    fn hash_of(&self, key: &dyn AnyForm) -> Option<u64> {
-        self.store.hash_of(&ByAny(key))
     }
 
     fn get(&self, key: &dyn AnyForm) -> Option<Record<Value>> {

@@ -96,13 +96,6 @@ pub trait Lifetimes: Send + Sync + 'static {
     fn invalidations(&self) -> u64;
 }
 
-/// Learns of the requests for a sample of keys.
-pub trait Watch: Send + Sync + 'static {
-    /// A key was looked up, with or without success; one key in `one_in` is in the sample. `hash` is that of
-    /// [`MemoryStore::hash_of`]. Runs without a lock of the store held.
-    fn looked_up(&self, hash: u64, one_in: u32);
-}
-
 /// Why a memory store dropped a record by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DepartureCause {
@@ -202,18 +195,6 @@ where
 {
     /// Sets the source of freshness of the records. Called once, before any other call.
     fn attach(&self, lifetimes: Arc<dyn Lifetimes>);
-
-    /// Sets who learns of the requests for a sample of keys. Called at most once, before any other call but
-    /// `attach`. A store without a sample tells of no requests.
-    fn watch(&self, watch: Arc<dyn Watch>) {
-        let _untold = watch;
-    }
-
-    /// The hash of a key that [`Watch`] is told; `None` for a store that tells of no requests.
-    fn hash_of<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<u64> {
-        let _untold = key;
-        None
-    }
 
     /// Clones the record of `key`; counts as a use of the entry.
     fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>>;

@@ -169,10 +169,7 @@ impl Engine {
         let expires = AtomicBool::new(parts.expiry.is_set() || tiers.iter().any(TierHandle::expires));
         let expiry = LiveExpiry::new(parts.expiry);
         let is_short = parts.stack.is_none() && parts.listener.is_none() && expiry.said().ttl_by.is_none();
-        let pupil = parts.stack.as_ref().and_then(|stack| Pupil::new(&stack.selector, parts.learned));
-        if let Some(pupil) = &pupil {
-            tiers.iter().for_each(|handle| handle.teach(pupil.selector()));
-        }
+        let pupil = parts.stack.as_ref().and_then(|stack| Pupil::new(stack, parts.learned));
         let engine = Arc::new(Self {
             is_short,
             memory: parts.memory,
@@ -209,9 +206,6 @@ impl Engine {
             timeline: Arc::clone(&engine.timeline),
             invalidations: Arc::clone(&engine.invalidations),
         }));
-        if let Some(pupil) = &engine.pupil {
-            engine.memory.watch(pupil.watch());
-        }
         engine.listen_to_tiers();
         Arc::clone(&engine.coherence).start(&engine);
         engine.warm_up();

@@ -147,12 +147,12 @@ mod byte_tiers {
     use larder_core::erased::{AnyKeyCodec, Memory, TypedCodec, Value};
     use larder_core::invalidation::InvalidationLog;
     use larder_core::key::KeyCodec;
-    use larder_core::place::{LearnedFile, Selector, TierList};
+    use larder_core::place::{Selector, TierList};
     use larder_core::tier::{Position, Tier, TierKind, TierOptions};
     use larder_core::{Durability, Error, Result};
     #[cfg(feature = "redis")]
     use larder_engine::CoherencePlan;
-    use larder_engine::{DirtyFlag, EventSink, TierHandle, TierStack, WarmRestart};
+    use larder_engine::{DirtyFlag, EventSink, TierHandle, TierStack};
     use larder_tiers::memory::NullStore;
     use larder_tiers::{DiskBudget, FileInvalidationLog, FoundInvalidations, NullTier};
 
@@ -160,6 +160,7 @@ mod byte_tiers {
         Arc, Cache, CacheKind, Clock, Engine, Expiry, Hash, Hints, KeptInvalidations, ListenerParts,
         MemoryPlan, Parts, Sharing, Store, Weigh, erased,
     };
+    use crate::kept_files;
     use crate::locked_dir::LockedDir;
 
     /// The configuration of a cache with byte tiers.
@@ -284,8 +285,8 @@ mod byte_tiers {
             handles.push(own.handle(dir.as_deref().filter(|_| !in_processes), &plan.clock)?);
         }
         set_options(&mut handles, &plan.tier_options);
-        let learned = learned(dir.as_deref().filter(|_| !in_processes));
-        let warm_restart = warm_restart(dir.as_deref().filter(|_| !in_processes), plan.warm_restart);
+        let learned = kept_files::learned(dir.as_deref().filter(|_| !in_processes));
+        let warm_restart = kept_files::warm_restart(dir.as_deref().filter(|_| !in_processes), plan.warm_restart);
         let invalidations = match &dir {
             Some(dir) if !in_processes => invalidations(dir, plan.durability, &handles)?,
             // No log: a process does not see the invalidations in the log of another process.
@@ -357,30 +358,6 @@ mod byte_tiers {
                 .filter(|handle| handle.has_kind(*kind))
                 .for_each(|handle| handle.set_options(*options));
         }
-    }
-
-    /// The list of the hottest keys, if the cache has a directory of its own.
-    #[cfg(any(feature = "disk", feature = "file"))]
-    fn warm_restart(dir: Option<&Path>, keys_max: usize) -> Option<WarmRestart> {
-        let dir = dir.filter(|_| keys_max > 0)?;
-        Some(WarmRestart { list: Box::new(larder_tiers::FileHotKeys::new(dir)), keys_max })
-    }
-
-    /// Where what the selector learns is kept, if the cache has a directory of its own.
-    #[cfg(any(feature = "disk", feature = "file"))]
-    fn learned(dir: Option<&Path>) -> Option<Box<dyn LearnedFile>> {
-        Some(Box::new(larder_tiers::FileLearned::new(dir?)))
-    }
-
-    #[cfg(not(any(feature = "disk", feature = "file")))]
-    fn learned(_: Option<&Path>) -> Option<Box<dyn LearnedFile>> {
-        None
-    }
-
-    /// No directory with Redis alone.
-    #[cfg(not(any(feature = "disk", feature = "file")))]
-    fn warm_restart(_: Option<&Path>, _: usize) -> Option<WarmRestart> {
-        None
     }
 
     /// Opens the invalidation log of a directory. If the log may have lost an invalidation, empties the

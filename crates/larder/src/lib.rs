@@ -136,6 +136,8 @@ mod context;
 #[cfg(feature = "async")]
 mod entries;
 pub mod events;
+#[cfg(feature = "_codec")]
+mod kept_files;
 mod keys;
 #[cfg(feature = "_codec")]
 mod locked_dir;

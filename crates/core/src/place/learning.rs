@@ -11,14 +11,6 @@ use crate::tier::{TierKind, Usage};
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Lesson<'a> {
-    /// A request looked a key up in memory, with or without success. Told only for keys in the sample of the
-    /// memory store, see [`MemoryStore::watch`](crate::memory::MemoryStore::watch).
-    LookedUp {
-        /// The hash of the key.
-        key: u64,
-        /// One key in this many is in the sample.
-        one_in: u32,
-    },
     /// A request went beyond memory: a tier had the entry, or it was loaded or inserted.
     Requested {
         /// The facts of the entry, with [`Facts::key`].
@@ -44,12 +36,14 @@ pub enum Lesson<'a> {
         /// How long the call took.
         time: Duration,
     },
-    /// How full a tier is; told after every few hundred requests.
+    /// How full a tier beyond memory is; told after every few hundred requests.
     Filled {
-        /// The tier; memory too.
+        /// The tier.
         tier: TierKind,
         /// What it holds.
         usage: Usage,
+        /// The bytes that it may hold, if that is known.
+        capacity: Option<u64>,
     },
 }
 
@@ -74,42 +68,25 @@ pub struct Reckoning {
     pub read: Duration,
     /// What a write to the home takes; zero if the home is memory.
     pub write: Duration,
-    /// Of a thousand requests beyond memory for entries of this class, those that come while a tier that
-    /// admits the class still has the entry.
-    pub reuse_permille: u16,
-    /// What a tier beyond memory saves by entries of this class.
-    pub stored: Yield,
-    /// What memory saves by entries of this class.
-    pub in_memory: Yield,
+    /// Further requests beyond memory for a key that was requested, in thousandths.
+    pub requests_permille: u32,
+    /// What a tier beyond memory saves for a KiB of the entry; `None` if its load cost is not known.
+    pub per_kib: Option<Yield>,
 }
 
-/// The time that entries of a class save for the room that they take, and the least for which an entry is
-/// admitted. Both in nanoseconds for a MiB that is held during a thousand requests.
+/// What a hit saves for a KiB of an entry, and what it must save. In nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Yield {
-    /// What the class saves; `None` if it was not seen often enough.
-    pub saved: Option<i64>,
-    /// What an entry must save. Zero as long as there is room for everything that saves time.
+    /// What it saves.
+    pub saved: i64,
+    /// What it must save: as much as the entries that fit save at least.
     pub price: i64,
-}
-
-impl Yield {
-    /// Whether entries of the class are admitted; `None` if that is not known.
-    pub fn pays(self) -> Option<bool> {
-        self.saved.map(|saved| saved > 0 && saved >= self.price)
-    }
 }
 
 impl fmt::Display for Yield {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = |nanos: i64| Duration::from_nanos(u64::try_from(nanos).unwrap_or(0));
-        match self.saved {
-            Some(saved) if saved > 0 => {
-                write!(f, "a MiB saves {:.1?} in 1000 requests, price {:.1?}", time(saved), time(self.price))
-            }
-            Some(_) => f.write_str("saves nothing"),
-            None => f.write_str("too few requests known"),
-        }
+        write!(f, "a hit saves {:.1?} a KiB, price {:.1?}", time(self.saved), time(self.price))
     }
 }
 
@@ -122,12 +99,9 @@ impl fmt::Display for Reckoning {
         if self.read > Duration::ZERO {
             write!(f, ", read {:.1?}, write {:.1?}", self.read, self.write)?;
         }
-        let per_cent = f32::from(self.reuse_permille) / 10.0;
-        write!(
-            f,
-            ", reused {per_cent:.1} %; beyond memory: {}; in memory: {}",
-            self.stored, self.in_memory
-        )
+        let requests = f64::from(self.requests_permille) / 1000.0;
+        write!(f, ", {requests:.1} further requests a key")?;
+        self.per_kib.map_or(Ok(()), |per_kib| write!(f, ", {per_kib}"))
     }
 }
 
@@ -141,23 +115,15 @@ mod tests {
             load: Some(Duration::from_millis(2)),
             read: Duration::from_micros(8),
             write: Duration::from_micros(30),
-            reuse_permille: 425,
-            stored: Yield { saved: Some(9_000), price: 20 },
-            in_memory: Yield { saved: None, price: 0 },
+            requests_permille: 4250,
+            per_kib: Some(Yield { saved: 9_000, price: 20 }),
         };
         assert_eq!(
             reckoning.to_string(),
-            "load 2.0ms, read 8.0µs, write 30.0µs, reused 42.5 %; beyond memory: a MiB saves 9.0µs in 1000 \
-             requests, price 20.0ns; in memory: too few requests known"
+            "load 2.0ms, read 8.0µs, write 30.0µs, 4.2 further requests a key, a hit saves 9.0µs a KiB, \
+             price 20.0ns"
         );
-    }
-
-    #[test]
-    fn class_pays_if_it_saves_at_least_the_price() {
-        let pays = |saved, price| Yield { saved, price }.pays();
-        assert_eq!(pays(None, 0), None);
-        assert_eq!(pays(Some(5), 5), Some(true));
-        assert_eq!(pays(Some(4), 5), Some(false));
-        assert_eq!(pays(Some(0), 0), Some(false));
+        let inserted = Reckoning::default();
+        assert_eq!(inserted.to_string(), "not loaded, 0.0 further requests a key");
     }
 }

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use larder_core::Result;
 use larder_core::erased::AnyForm;
-use larder_core::memory::Watch;
 use larder_core::place::{Facts, LearnedFile, Lesson, Selector};
 use larder_core::tier::TierKind;
 
 use crate::engine::Engine;
+use crate::tier_stack::TierStack;
 
 /// A selector that learns, and how much it was told.
 pub(crate) struct Pupil {
@@ -19,12 +19,16 @@ pub(crate) struct Pupil {
     requests: AtomicU64,
 }
 
+/// The largest frame that the disk tier takes, whatever its budget.
+const DISK_FRAME_MAX: u64 = 1 << 30;
 /// After this many requests beyond memory a selector learns how full the tiers are.
 const FILLED_EVERY: u64 = 256;
 
 impl Pupil {
-    /// `None` if the selector does not learn. Takes over what the file has.
-    pub(crate) fn new(selector: &Arc<dyn Selector>, file: Option<Box<dyn LearnedFile>>) -> Option<Self> {
+    /// `None` if the selector does not learn. Takes over what the file has, and lets the tiers tell of their
+    /// times.
+    pub(crate) fn new(stack: &TierStack, file: Option<Box<dyn LearnedFile>>) -> Option<Self> {
+        let selector = &stack.selector;
         if !selector.learns() {
             return None;
         }
@@ -33,16 +37,8 @@ impl Pupil {
         {
             tracing::info!(target: "larder", "what the selector had learned cannot be used; it begins anew");
         }
+        stack.tiers.iter().for_each(|handle| handle.teach(selector));
         Some(Self { selector: Arc::clone(selector), file, requests: AtomicU64::new(0) })
-    }
-
-    pub(crate) fn selector(&self) -> &Arc<dyn Selector> {
-        &self.selector
-    }
-
-    /// Tells the selector of the requests that a memory store samples.
-    pub(crate) fn watch(&self) -> Arc<dyn Watch> {
-        Arc::new(Watching(Arc::clone(&self.selector)))
     }
 
     /// Writes what was learned, if it is kept.
@@ -54,19 +50,10 @@ impl Pupil {
     }
 }
 
-struct Watching(Arc<dyn Selector>);
-
-impl Watch for Watching {
-    fn looked_up(&self, hash: u64, one_in: u32) {
-        self.0.learn(Lesson::LookedUp { key: hash, one_in });
-    }
-}
-
 impl Engine {
     /// The hash of a key for the facts, if the selector learns.
     pub(crate) fn fact_key(&self, key: &dyn AnyForm) -> Option<u64> {
-        self.pupil.as_ref()?;
-        self.memory.hash_of(key).or_else(|| Some(self.key_locks.hash(&ByForm(key))))
+        self.pupil.as_ref().map(|_| self.key_locks.hash(&ByForm(key)))
     }
 
     /// Tells the selector of a request that memory did not answer.
@@ -79,13 +66,16 @@ impl Engine {
     }
 
     fn teach_usage(&self, pupil: &Pupil) {
-        if self.memory_weight_max > 0 {
-            let usage = self.memory.usage();
-            pupil.selector.learn(Lesson::Filled { tier: TierKind::Memory, usage });
-        }
         for handle in self.tiers() {
-            let usage = handle.inner().usage();
-            pupil.selector.learn(Lesson::Filled { tier: handle.kind(), usage });
+            let (tier, usage) = (handle.kind(), handle.inner().usage());
+            let frame_max = handle.facts().capability.frame_bytes_max;
+            // Files take a frame of the whole budget on disk, the disk tier one of a quarter, up to 1 GiB.
+            let capacity = match tier {
+                TierKind::File => Some(frame_max),
+                TierKind::Disk if frame_max < DISK_FRAME_MAX => Some(frame_max.saturating_mul(4)),
+                _ => None,
+            };
+            pupil.selector.learn(Lesson::Filled { tier, usage, capacity });
         }
     }
 }

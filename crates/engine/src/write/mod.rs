@@ -393,7 +393,9 @@ impl Engine {
                 }
                 return stored(Some(placed_at(home, placement)), stay);
             }
-            if home == TierKind::Null && home != placement.home {
+            // Not an error: a failed write is ignored, or a selector that measures admits the entry nowhere.
+            let is_meant = home != placement.home || placement.reckoning.is_some();
+            if home == TierKind::Null && is_meant {
                 return stored(Some(placed_at(home, placement)), stay);
             }
             let handle = stack.tier(home);

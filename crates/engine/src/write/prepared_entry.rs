@@ -213,7 +213,7 @@ impl Engine {
         let placement = self.place(stack, &facts);
         self.teach_request(&facts, None);
         let payload = match placement.home {
-            TierKind::Memory => None,
+            TierKind::Memory | TierKind::Null => None,
             _ => Some(stack.payload(value, facts.kind)?),
         };
         Ok(Plan { facts, placement, payload })

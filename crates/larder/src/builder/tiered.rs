@@ -404,7 +404,7 @@ impl Untyped {
             compress: plan::compress(&settings)?,
             schema: settings.version.unwrap_or_default(),
             hints: plan::hints(&settings, kind, home, (tiers, &sharing_by))?,
-            selector: settings.selector.unwrap_or_default().make(),
+            selector: settings.selector.clone().unwrap_or_default().make(),
             expiry: time::expiry(&settings, self.ttl_by)?,
             clock: self.clock,
             dir: settings.dir,

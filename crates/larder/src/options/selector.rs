@@ -1,8 +1,10 @@
 //! The option `selector`.
 
 use std::fmt;
+#[cfg(feature = "_codec")]
 use std::sync::Arc;
 
+#[cfg(feature = "_codec")]
 use larder_core::place::Selector;
 #[cfg(feature = "_codec")]
 use larder_engine::selector::{Adaptive, Table};
@@ -16,6 +18,7 @@ pub(crate) enum SelectorChoice {
     /// A selector that learns, for each cache its own.
     Adaptive,
     /// A selector that the code gives.
+    #[cfg(feature = "_codec")]
     Given(Arc<dyn Selector>),
 }
 
@@ -44,6 +47,7 @@ impl fmt::Display for SelectorChoice {
         f.pad(match self {
             Self::Table => "table",
             Self::Adaptive => "adaptive",
+            #[cfg(feature = "_codec")]
             Self::Given(_) => "given",
         })
     }

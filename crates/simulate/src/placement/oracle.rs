@@ -6,7 +6,7 @@
 //! until its next requests, less the price of its bytes for that time. The prices are those of the run that
 //! takes the least time in a search. So it is a strong heuristic, not a bound: [`bound`](super::bound) is one.
 
-use larder::{Facts, Lesson, Placement, Result, Selector, Table, TierFacts, TierKind};
+use larder::{Facts, Lesson, Placement, Result, Selector, Sharing, Table, TierFacts, TierKind};
 
 use super::world::{Decide, MEMORY_HIT, Outcome, run, run_with};
 use super::Scenario;
@@ -16,7 +16,7 @@ const NEVER: u32 = u32::MAX;
 /// Later requests that a write to a tier is weighed against.
 const AHEAD: usize = 8;
 /// The share of intervals between requests that are not worth the price, in the search.
-const SHARES: [f64; 10] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97];
+const SHARES: [f64; 6] = [0.2, 0.4, 0.6, 0.75, 0.9, 0.97];
 
 /// The next request for the same key, for each request.
 pub(crate) fn next_requests(scenario: &Scenario) -> Vec<u32> {
@@ -37,14 +37,14 @@ pub fn best(scenario: &Scenario) -> Result<Outcome> {
     let prices = Prices::of(scenario, &next);
     let mut best = run(scenario, &Table)?;
     let (mut memory, mut stored) = (0.0, 0.0);
-    for _ in 0..2 {
+    for is_last in [false, true] {
         for price in &prices.stored {
             let outcome = run_with(scenario, &mut Oracle::new(scenario, &next, (memory, *price)))?;
             if outcome.total < best.total {
                 (best, stored) = (outcome, *price);
             }
         }
-        for price in &prices.memory {
+        for price in prices.memory.iter().filter(|_| !is_last) {
             let outcome = run_with(scenario, &mut Oracle::new(scenario, &next, (*price, stored)))?;
             if outcome.total < best.total {
                 (best, memory) = (outcome, *price);
@@ -131,7 +131,9 @@ impl Decide for Oracle<'_> {
         let models = &self.scenario.set.tiers;
         let taken = (0..models.len()).filter(|tier| allowed(models[*tier].kind));
         let best = taken.map(|tier| (tier, self.saved_by(at, tier))).max_by(|one, other| one.1.total_cmp(&other.1));
-        let home = found.or_else(|| best.filter(|(_, saved)| *saved > 0.0).map(|(tier, _)| tier));
+        // What others share has to be stored.
+        let is_free = self.scenario.set.sharing == Sharing::Threads;
+        let home = found.or_else(|| best.filter(|(_, saved)| !is_free || *saved > 0.0).map(|(tier, _)| tier));
         let next = self.next[at];
         let fits = tiers[0].capability.frame_bytes_max >= facts.bytes + 1024;
         match home {

@@ -10,8 +10,6 @@ use super::{Scenario, mix, vary};
 /// Nanoseconds of a hit in memory, and of an insert.
 pub(crate) const MEMORY_HIT: f64 = 150.0;
 const MEMORY_INSERT: f64 = 300.0;
-/// One key in this many is in the sample of memory that a selector learns of, as in a cache.
-const ONE_IN: u32 = 32;
 /// After this many requests beyond memory, the selector learns how full the tiers are.
 const FILLED_EVERY: u64 = 256;
 
@@ -132,9 +130,6 @@ impl<'a> World<'a> {
     fn request(&mut self, at: usize, decide: &mut dyn Decide) {
         let key = self.scenario.requests[at];
         let hash = mix(u64::from(key));
-        if hash.is_multiple_of(u64::from(ONE_IN)) {
-            decide.learn(Lesson::LookedUp { key: hash, one_in: ONE_IN });
-        }
         if self.memory.get(&key).is_some() {
             self.outcome.memory_hits += 1;
             self.outcome.add(at, MEMORY_HIT);
@@ -209,12 +204,11 @@ impl<'a> World<'a> {
     }
 
     fn tell_filled(&self, decide: &mut dyn Decide) {
-        let memory = self.memory.stats().tier(TierKind::Memory).map(|stats| stats.usage).unwrap_or_default();
-        decide.learn(Lesson::Filled { tier: TierKind::Memory, usage: memory });
         for (tier, model) in self.scenario.set.tiers.iter().enumerate() {
             let usage =
                 Usage { entries: 0, bytes: self.store.used(tier), evictions: self.store.evictions[tier] };
-            decide.learn(Lesson::Filled { tier: model.kind, usage });
+            let capacity = (model.kind != TierKind::Redis).then_some(self.scenario.storage_bytes);
+            decide.learn(Lesson::Filled { tier: model.kind, usage, capacity });
         }
     }
 }

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use larder_core::Result;
 use larder_core::key::Equivalent;
 use larder_core::memory::{
-    Bounds, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed, StoreFacts, Watch};
+    Bounds, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed, StoreFacts,
+};
 use larder_core::tier::{TierKind, Usage};
 
 pub use self::moka_typed::TypedMoka;
@@ -99,14 +100,6 @@ where
 {
     fn attach(&self, lifetimes: Arc<dyn Lifetimes>) {
         each!(self, store => MemoryStore::<K, V>::attach(store, lifetimes));
-    }
-
-    fn watch(&self, watch: Arc<dyn Watch>) {
-        each!(self, store => MemoryStore::<K, V>::watch(store, watch));
-    }
-
-    fn hash_of<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<u64> {
-        each!(self, store => MemoryStore::<K, V>::hash_of(store, key))
     }
 
     #[inline]

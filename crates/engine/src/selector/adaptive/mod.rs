@@ -1,26 +1,24 @@
 //! A selector that measures: it admits an entry where the expected time saved a byte is worth the room.
 //!
-//! `times` has the measured times of the tiers, `seen` the keys that were requested lately, `pool` the
-//! requests of a sample of keys by class and distance, `judge` computes from them what each class saves and
-//! what a byte must save. `decide` is the placement, a pure function of these numbers.
+//! `times` has the measured times of the tiers, `seen` the keys that were requested lately, `price` what a
+//! byte must save so that the entries that save most fit. `decide` is the placement, a pure function.
 
 mod codec;
 mod decide;
-mod judge;
-mod pool;
+mod price;
 mod seen;
 mod times;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use larder_core::place::{Facts, Lesson, Placement, Selector, TIERS_MAX, TierFacts, Yield};
+use larder_core::place::{Facts, Lesson, Placement, Selector, TIERS_MAX, TierFacts};
 use larder_core::tier::{TierKind, Usage};
 use parking_lot::Mutex;
 
 use self::codec::{Reader, Writer};
-use self::decide::{View, decide};
-use self::pool::{CLASSES, Described, Judgement, Judgements, Pool};
+use self::decide::{View, decide, saved_per_byte};
+use self::price::{Price, Prices};
 use self::seen::Seen;
 use self::times::Times;
 
@@ -28,16 +26,17 @@ use self::times::Times;
 ///
 /// It decides as [`Table`](crate::selector::Table) does, except by measured times:
 ///
-/// - the home is the tier, among those that the hints allow, that answers fastest;
-/// - an entry that was loaded is stored beyond memory, held in memory, or neither, depending on what entries
-///   like it save for the bytes that they take.
+/// - the home is the tier, among those that the hints allow, that takes the least time for a write and the
+///   reads that follow it;
+/// - an entry that was loaded is stored beyond memory if the reads to come save more time than the write
+///   takes, and if each of its bytes saves at least the *price*: what the entries that fit save at least.
+///   Otherwise it is in memory alone, or nowhere.
 ///
-/// Entries are alike if the time that a hit saves, divided by the size, is about the same, and if both or
-/// neither of their keys were requested lately. An entry without a load cost is always stored, and so is one
-/// with [`Persistence::LongTerm`](larder_core::place::Persistence::LongTerm) or one that others see too.
+/// Copies in memory are those of the table. An entry without a load cost is always stored, and so is one with
+/// [`Persistence::LongTerm`](larder_core::place::Persistence::LongTerm) or one that others see too.
 ///
-/// Give each cache one of its own; clones share what they learn. Takes about 800 KiB. A placement costs less
-/// than a microsecond, takes no lock and allocates nothing. [The page on routing][page] describes it.
+/// Give each cache one of its own; clones share what they learn. Takes 70 KiB. A placement costs less than a
+/// microsecond, takes no lock and allocates nothing. [The page on routing][page] describes it.
 ///
 /// [page]: https://github.com/larder-rs/larder/blob/main/docs/routing.md
 #[derive(Clone, Default)]
@@ -51,195 +50,107 @@ impl std::fmt::Debug for Adaptive {
     }
 }
 
-/// What a hit in memory takes, in nanoseconds.
-const MEMORY_HIT: f64 = 200.0;
-/// Bytes that an entry takes in memory beside its encoding.
-const OVERHEAD: f32 = 128.0;
-/// Bytes that a frame has beside the payload.
-const FRAME_HEAD: f32 = 104.0;
 /// The first bytes of a snapshot.
-const MAGIC: &[u8; 8] = b"LADSEL01";
-/// What is assumed of the reuse of a class that is not known.
-const REUSE: f64 = 0.5;
+const MAGIC: &[u8; 8] = b"LRDSEL01";
 
 /// Everything that was learned. Bounded.
 struct Learned {
     times: Times,
     seen: Seen,
-    stored: Published,
-    in_memory: Published,
-    pools: Mutex<Pools>,
+    price: Published,
+    /// Behind a lock that placements do not take.
+    requests: Mutex<Requests>,
 }
 
-/// The requests, behind a lock that placements do not take.
-struct Pools {
-    stored: Pool,
-    in_memory: Pool,
-    /// One key in this many is in the sample of memory; 0 if memory tells of no requests.
-    one_in: u32,
-    usages: [Option<(TierKind, Usage)>; TIERS_MAX],
+struct Requests {
+    prices: Prices,
+    usages: [Option<Filled>; TIERS_MAX],
 }
 
-/// Judgements that are read without a lock.
+/// How full a tier is.
+#[derive(Clone, Copy)]
+struct Filled {
+    tier: TierKind,
+    usage: Usage,
+    capacity: Option<u64>,
+}
+
+/// A price that is read without a lock.
+#[derive(Default)]
 struct Published {
-    /// NaN for a class that is not known.
-    saved: [AtomicU32; CLASSES],
-    reuse: [AtomicU32; CLASSES],
-    price: AtomicU32,
-}
-
-impl Default for Published {
-    fn default() -> Self {
-        let unknown = |_| AtomicU32::new(f32::NAN.to_bits());
-        Self {
-            saved: std::array::from_fn(unknown),
-            reuse: std::array::from_fn(unknown),
-            price: AtomicU32::new(0),
-        }
-    }
+    nanos: AtomicU64,
+    requests: AtomicU64,
+    is_known: AtomicBool,
 }
 
 impl Published {
-    fn publish(&self, judgements: &Judgements) {
-        let Judgements { classes, price } = judgements;
-        for (class, Judgement { saved, reuse, is_known }) in classes.iter().enumerate() {
-            let known = |number: f32| if *is_known { number } else { f32::NAN };
-            self.saved[class].store(known(*saved).to_bits(), Relaxed);
-            self.reuse[class].store(known(*reuse).to_bits(), Relaxed);
-        }
-        self.price.store(price.to_bits(), Relaxed);
+    fn publish(&self, price: Price) {
+        self.nanos.store(price.nanos.to_bits(), Relaxed);
+        self.requests.store(price.requests.to_bits(), Relaxed);
+        self.is_known.store(price.is_known, Relaxed);
     }
 
-    fn yield_of(&self, class: u8) -> Yield {
-        let saved = f32::from_bits(self.saved[usize::from(class)].load(Relaxed));
-        let price = f32::from_bits(self.price.load(Relaxed));
-        // The conversion saturates.
-        Yield { saved: (!saved.is_nan()).then_some(saved as i64), price: price as i64 }
-    }
-
-    fn reuse_of(&self, class: u8) -> f64 {
-        let reuse = f32::from_bits(self.reuse[usize::from(class)].load(Relaxed));
-        if reuse.is_nan() { REUSE } else { f64::from(reuse) }
+    fn read(&self) -> Price {
+        let number = |of: &AtomicU64| f64::from_bits(of.load(Relaxed));
+        let is_known = self.is_known.load(Relaxed);
+        Price { nanos: number(&self.nanos), requests: number(&self.requests), is_known }
     }
 }
 
 impl Default for Learned {
     fn default() -> Self {
-        let pools =
-            Pools { stored: Pool::new(), in_memory: Pool::new(), one_in: 0, usages: [None; TIERS_MAX] };
+        let requests = Requests { prices: Prices::new(), usages: [None; TIERS_MAX] };
         Self {
             times: Times::default(),
             seen: Seen::default(),
-            stored: Published::default(),
-            in_memory: Published::default(),
-            pools: Mutex::new(pools),
+            price: Published::default(),
+            requests: Mutex::new(requests),
         }
     }
-}
-
-/// The class of an entry whose hits save this many nanoseconds a byte.
-fn class_of(saved: f64, bytes: f32, is_seen: bool) -> u8 {
-    let step = ((saved.max(1.0) / f64::from(bytes)).log2() + 15.0) * 0.75;
-    // The conversion saturates.
-    (step.clamp(0.0, 31.0) as u8) * 2 + u8::from(is_seen)
-}
-
-/// An entry with the classes that it belongs to.
-struct Classified {
-    stored: Described,
-    in_memory: Described,
 }
 
 impl Learned {
-    /// Nanoseconds that a load of the entry takes; `None` if it was not loaded.
-    fn classify(&self, facts: &Facts, is_seen: bool) -> Option<Classified> {
-        let load = facts.load_cost?.as_nanos() as f64;
-        let (frame, weight) = (facts.bytes as f32 + FRAME_HEAD, facts.bytes as f32 + OVERHEAD);
-        let class = class_of(load, frame, is_seen);
-        // Memory saves a read of the home, or else a load.
-        let is_stored = self.stored.yield_of(class).pays() != Some(false);
-        let read = if is_stored { self.fastest(facts.bytes).map(|cost| cost.0) } else { None };
-        let benefit = (read.unwrap_or(load).min(load) - MEMORY_HIT).max(1.0);
-        Some(Classified {
-            stored: Described { class, bytes: frame, load: load as f32 },
-            in_memory: Described {
-                class: class_of(benefit, weight, is_seen),
-                bytes: weight,
-                load: benefit as f32,
-            },
-        })
-    }
-
-    /// The read and write time of the fastest tier beyond memory.
-    fn fastest(&self, bytes: u64) -> Option<(f64, f64)> {
-        let costs = self.times.kinds().map(|kind| self.times.cost(kind, bytes));
-        costs.map(|cost| (cost.read, cost.write)).min_by(|one, other| (one.0 + one.1).total_cmp(&(other.0 + other.1)))
-    }
-
-    fn view(&self, facts: &Facts) -> View {
-        let is_seen = facts.key.is_some_and(|key| self.seen.contains(key));
-        match self.classify(facts, is_seen) {
-            Some(Classified { stored, in_memory }) => View {
-                stored: self.stored.yield_of(stored.class),
-                in_memory: self.in_memory.yield_of(in_memory.class),
-                reuse: self.stored.reuse_of(stored.class),
-            },
-            None => View { stored: Yield::default(), in_memory: Yield::default(), reuse: REUSE },
-        }
-    }
-
     fn requested(&self, facts: &Facts) {
         let Some(key) = facts.key else { return };
-        let is_seen = self.seen.contains(key);
-        let classified = self.classify(facts, is_seen);
-        self.seen.insert(key);
-        // A sample need not be complete.
-        let Some(mut pools) = self.pools.try_lock() else { return };
-        pools.stored.request(key, 1);
-        if let Some(Classified { stored, in_memory }) = classified {
-            pools.stored.describe(key, stored, 1);
-            let one_in = pools.one_in;
-            if one_in > 0 {
-                pools.in_memory.describe(key, in_memory, one_in);
-            }
-        }
-        self.judge(&mut pools);
-    }
-
-    fn judge(&self, pools: &mut Pools) {
-        let value = |bytes: f32, load: f32| match self.fastest(bytes as u64) {
-            Some((read, write)) => (f64::from(load) - read, write),
-            None => (0.0, 0.0),
-        };
-        if let Some(judgements) = pools.stored.judge(value) {
-            self.stored.publish(&judgements);
+        let saved = facts.load_cost.map(|load| {
+            let reads = self.times.kinds().map(|kind| self.times.cost(kind, facts.bytes).read);
+            saved_per_byte(load.as_nanos() as f64, reads.reduce(f64::min).unwrap_or(0.0), facts.bytes)
+        });
+        // What is learned need not be complete.
+        let Some(mut requests) = self.requests.try_lock() else { return };
+        let price = requests.prices.request(&self.seen, key, facts.bytes as f64, saved);
+        if let Some(price) = price {
+            self.price.publish(price);
             self.times.fade();
         }
-        if let Some(judgements) = pools.in_memory.judge(|_, saved| (f64::from(saved), 0.0)) {
-            self.in_memory.publish(&judgements);
-        }
     }
 
-    fn filled(&self, tier: TierKind, usage: Usage) {
-        let Some(mut pools) = self.pools.try_lock() else { return };
-        if tier == TierKind::Memory {
-            pools.in_memory.fill(usage.bytes, usage.evictions);
+    fn filled(&self, filled: Filled) {
+        if filled.tier == TierKind::Memory {
             return;
         }
-        self.times.know(tier);
-        let mut slots = pools.usages.iter_mut();
-        if let Some(slot) = slots.find(|slot| slot.is_none_or(|(kind, _)| kind == tier)) {
-            *slot = Some((tier, usage));
+        self.times.know(filled.tier);
+        let Some(mut requests) = self.requests.try_lock() else { return };
+        let mut slots = requests.usages.iter_mut();
+        if let Some(slot) = slots.find(|slot| slot.is_none_or(|known| known.tier == filled.tier)) {
+            *slot = Some(filled);
         }
-        let sum = |of: fn(&Usage) -> u64| pools.usages.iter().flatten().map(|(_, usage)| of(usage)).sum();
-        let (bytes, evictions) = (sum(|usage| usage.bytes), sum(|usage| usage.evictions));
-        pools.stored.fill(bytes, evictions);
+        let known = requests.usages.iter().flatten();
+        let (bytes, evictions) = known.clone().fold((0, 0), |(bytes, evictions), known| {
+            (bytes + known.usage.bytes, evictions + known.usage.evictions)
+        });
+        // Disk and files share one budget. A tier without a known one has room for what it holds.
+        let unknown = known.clone().filter(|known| known.capacity.is_none());
+        let unknown: u64 = unknown.map(|known| known.usage.bytes).sum();
+        let capacity = known.filter_map(|known| known.capacity).max();
+        let capacity = capacity.map(|capacity| capacity.saturating_add(unknown));
+        requests.prices.fill(bytes, evictions, capacity);
     }
 }
 
 impl Selector for Adaptive {
     fn place(&self, facts: &Facts, tiers: &[TierFacts]) -> Placement {
-        let view = self.learned.view(facts);
+        let view = View { price: self.learned.price.read() };
         decide(facts, tiers, &view, |kind| self.learned.times.cost(kind, facts.bytes))
     }
 
@@ -250,43 +161,29 @@ impl Selector for Adaptive {
     fn learn(&self, lesson: Lesson<'_>) {
         let learned = &*self.learned;
         match lesson {
-            Lesson::LookedUp { key, one_in } => {
-                if let Some(mut pools) = learned.pools.try_lock() {
-                    pools.one_in = one_in;
-                    pools.in_memory.request(key, one_in);
-                }
-            }
             Lesson::Requested { facts, .. } => learned.requested(facts),
             Lesson::Read { tier, bytes, time } => learned.times.read(tier, bytes, time),
             Lesson::Written { tier, bytes, time } => learned.times.written(tier, bytes, time),
-            Lesson::Filled { tier, usage } => learned.filled(tier, usage),
+            Lesson::Filled { tier, usage, capacity } => learned.filled(Filled { tier, usage, capacity }),
             _ => {}
         }
     }
 
     fn snapshot(&self) -> Option<Vec<u8>> {
         let mut to = Writer::new(MAGIC);
+        self.learned.requests.lock().prices.write(&mut to);
         self.learned.times.write(&mut to);
-        let pools = self.learned.pools.lock();
-        pools.stored.write(&mut to);
-        pools.in_memory.write(&mut to);
         Some(to.finish())
     }
 
     fn restore(&self, snapshot: &[u8]) -> bool {
-        let restored = || {
-            let mut from = Reader::new(snapshot, MAGIC)?;
-            let times = Times::default();
-            times.restore(&mut from)?;
-            Some((Pool::read(&mut from)?, Pool::read(&mut from)?))
-        };
-        let Some((stored, in_memory)) = restored() else { return false };
-        if let Some(mut from) = Reader::new(snapshot, MAGIC) {
-            let _whole = self.learned.times.restore(&mut from);
+        let Some(mut from) = Reader::new(snapshot, MAGIC) else { return false };
+        let Some(prices) = Prices::read(&mut from) else { return false };
+        if self.learned.times.restore(&mut from).is_none() {
+            return false;
         }
-        let mut pools = self.learned.pools.lock();
-        (pools.stored, pools.in_memory) = (stored, in_memory);
-        self.learned.judge(&mut pools);
+        self.learned.price.publish(prices.present());
+        self.learned.requests.lock().prices = prices;
         true
     }
 }

@@ -26,7 +26,7 @@ use larder_core::clock::Time;
 use larder_core::entry_meta::Freshness;
 use larder_core::key::Equivalent;
 use larder_core::memory::{
-    Bounds, Departure, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed, StoreFacts, Watch,
+    Bounds, Departure, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed, StoreFacts,
 };
 use larder_core::tier::{EntryVersion, TierKind, Usage};
 use parking_lot::{Mutex, RwLock};
@@ -60,8 +60,6 @@ pub struct ShardedStore<K, V> {
     /// Simulations over sampled accesses, which tune [`Policy::Auto`].
     shadows: Option<Box<Mutex<Sampled>>>,
     lifetimes: OnceLock<Arc<dyn Lifetimes>>,
-    /// Learns of sampled accesses, if the simulations do.
-    watch: OnceLock<Arc<dyn Watch>>,
     /// The shard where the next eviction begins.
     next: AtomicUsize,
     on_departure: Option<OnDeparture<K>>,
@@ -143,7 +141,6 @@ where
             shadows: (policy == Policy::Auto)
                 .then(|| Box::new(Mutex::new(Sampled { shadows: Shadows::new(sample), last: 0 }))),
             lifetimes: OnceLock::new(),
-            watch: OnceLock::new(),
             next: AtomicUsize::new(0),
             on_departure,
             waiting: Waiting::default(),
@@ -209,9 +206,6 @@ where
         }
         let tuning = sampled.shadows.access(hash, self.budget.capacity());
         drop(sampled);
-        if let Some(watch) = self.watch.get() {
-            watch.looked_up(hash, self.sample.ratio());
-        }
         if let Some(tuning) = tuning {
             self.shards.iter().for_each(|lane| lane.shard.write().tune(tuning));
         }
@@ -330,14 +324,6 @@ where
 {
     fn attach(&self, lifetimes: Arc<dyn Lifetimes>) {
         let _first_counts = self.lifetimes.set(lifetimes);
-    }
-
-    fn watch(&self, watch: Arc<dyn Watch>) {
-        let _first_counts = self.watch.set(watch);
-    }
-
-    fn hash_of<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<u64> {
-        self.shadows.as_ref().map(|_| self.hasher.hash_one(key))
     }
 
     #[inline]
