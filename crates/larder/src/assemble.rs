@@ -286,7 +286,8 @@ mod byte_tiers {
         }
         set_options(&mut handles, &plan.tier_options);
         let learned = kept_files::learned(dir.as_deref().filter(|_| !in_processes));
-        let warm_restart = kept_files::warm_restart(dir.as_deref().filter(|_| !in_processes), plan.warm_restart);
+        let warm_restart =
+            kept_files::warm_restart(dir.as_deref().filter(|_| !in_processes), plan.warm_restart);
         let invalidations = match &dir {
             Some(dir) if !in_processes => invalidations(dir, plan.durability, &handles)?,
             // No log: a process does not see the invalidations in the log of another process.

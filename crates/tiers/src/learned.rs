@@ -24,7 +24,6 @@ impl FileLearned {
     pub fn new(dir: &Path) -> Self {
         Self { path: dir.join(NAME) }
     }
-
 }
 
 impl LearnedFile for FileLearned {

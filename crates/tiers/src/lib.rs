@@ -26,10 +26,10 @@ mod entry_check;
 pub mod file;
 #[cfg(any(feature = "disk", feature = "file"))]
 mod hot_keys;
-#[cfg(any(feature = "disk", feature = "file"))]
-mod learned;
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
 mod invalidation_log;
+#[cfg(any(feature = "disk", feature = "file"))]
+mod learned;
 pub mod memory;
 mod null;
 #[cfg(any(feature = "disk", feature = "file"))]
@@ -49,8 +49,8 @@ pub use disk_budget::{BudgetShare, CacheDir, DiskBudget};
 pub use entry_check::EntryCheck;
 #[cfg(any(feature = "disk", feature = "file"))]
 pub use hot_keys::FileHotKeys;
-#[cfg(any(feature = "disk", feature = "file"))]
-pub use learned::FileLearned;
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
 pub use invalidation_log::{FileInvalidationLog, FoundInvalidations};
+#[cfg(any(feature = "disk", feature = "file"))]
+pub use learned::FileLearned;
 pub use null::NullTier;

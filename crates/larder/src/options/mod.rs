@@ -13,7 +13,10 @@ use std::path::PathBuf;
 
 use larder_core::{Error, Result};
 
-#[cfg_attr(not(feature = "_codec"), allow(unused_imports, reason = "a cache of memory alone has no selector"))]
+#[cfg_attr(
+    not(feature = "_codec"),
+    allow(unused_imports, reason = "a cache of memory alone has no selector")
+)]
 pub(crate) use selector::SelectorChoice;
 pub(crate) use table::Settings;
 pub use table::{OptionRow, options};

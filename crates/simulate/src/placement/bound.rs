@@ -86,7 +86,8 @@ fn dual(scenario: &Scenario, next: &[u32], (memory_price, stored_price): (f64, f
         costs.copy_from_slice(&now[..states]);
         is_first[key as usize] = false;
     }
-    let all: f64 = (0..scenario.entries.len()).filter(|key| !is_first[*key]).map(|key| rest[key * states]).sum();
+    let all: f64 =
+        (0..scenario.entries.len()).filter(|key| !is_first[*key]).map(|key| rest[key * states]).sum();
     let requests = scenario.requests.len() as f64;
     let rent = memory_price * scenario.memory_bytes as f64 + stored_price * scenario.storage_bytes as f64;
     all - rent * requests

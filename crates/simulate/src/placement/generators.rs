@@ -138,7 +138,8 @@ pub fn of_trace(workload: &Workload, set: &'static TierSet) -> Scenario {
 }
 
 fn scenario(name: &str, recipe: Recipe, requests: Vec<u32>, set: &'static TierSet) -> Scenario {
-    let share = |key: u32, purpose: u64| (mix(u64::from(key) << 2 | purpose) >> 11) as f64 / (1_u64 << 53) as f64;
+    let share =
+        |key: u32, purpose: u64| (mix(u64::from(key) << 2 | purpose) >> 11) as f64 / (1_u64 << 53) as f64;
     let between = |(low, high): (f64, f64), share: f64| (low.ln() + (high.ln() - low.ln()) * share).exp();
     let entry = |key: u32| {
         let bytes = between(recipe.bytes, share(key, 1));
@@ -222,7 +223,14 @@ impl Zipf {
     fn new(keys: u32, exponent: f64) -> Self {
         let mut sum = 0.0;
         let weights = (1..=keys).map(|key| f64::from(key).powf(-exponent));
-        Self { sums: weights.map(|weight| { sum += weight; sum }).collect() }
+        Self {
+            sums: weights
+                .map(|weight| {
+                    sum += weight;
+                    sum
+                })
+                .collect(),
+        }
     }
 
     fn key(&self, share: f64) -> u32 {

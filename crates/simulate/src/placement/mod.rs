@@ -86,7 +86,8 @@ pub(crate) fn vary(at: usize, purpose: u64) -> f64 {
 
 /// A hash that is the same in every run.
 pub(crate) fn mix(number: u64) -> u64 {
-    let mixed = (number ^ (number >> 30)).wrapping_add(0x9E37_79B9_7F4A_7C15).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mixed =
+        (number ^ (number >> 30)).wrapping_add(0x9E37_79B9_7F4A_7C15).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     mixed ^ (mixed >> 31)
 }

@@ -8,8 +8,8 @@
 
 use larder::{Facts, Lesson, Placement, Result, Selector, Sharing, Table, TierFacts, TierKind};
 
-use super::world::{Decide, MEMORY_HIT, Outcome, run, run_with};
 use super::Scenario;
+use super::world::{Decide, MEMORY_HIT, Outcome, run, run_with};
 
 /// No later request.
 const NEVER: u32 = u32::MAX;
@@ -67,7 +67,8 @@ impl Prices {
             let key = scenario.requests[at];
             let entry = scenario.entries[key as usize];
             let distance = (*next as usize - at) as f64;
-            let read = scenario.set.tiers.iter().map(|tier| tier.cost(entry.bytes).0).fold(f64::INFINITY, f64::min);
+            let read =
+                scenario.set.tiers.iter().map(|tier| tier.cost(entry.bytes).0).fold(f64::INFINITY, f64::min);
             memory.push(read.min(entry.load) / (scenario.weight(key) as f64 * distance));
             stored.push(entry.load / (entry.bytes as f64 * distance));
         }
@@ -119,18 +120,25 @@ impl<'a> Oracle<'a> {
     fn is_worth_memory(&self, at: usize, saves: f64) -> bool {
         let next = self.next[at];
         let key = self.scenario.requests[at];
-        let held = |next: u32| self.memory_price * self.scenario.weight(key) as f64 * (next as usize - at) as f64;
+        let held =
+            |next: u32| self.memory_price * self.scenario.weight(key) as f64 * (next as usize - at) as f64;
         next != NEVER && saves - MEMORY_HIT > held(next)
     }
 }
 
 impl Decide for Oracle<'_> {
-    fn place(&mut self, (at, found): (usize, Option<usize>), facts: &Facts, tiers: &[TierFacts]) -> Placement {
+    fn place(
+        &mut self,
+        (at, found): (usize, Option<usize>),
+        facts: &Facts,
+        tiers: &[TierFacts],
+    ) -> Placement {
         let base = Table.place(facts, tiers);
         let allowed = |kind: TierKind| base.home == kind || base.alternatives.contains(kind);
         let models = &self.scenario.set.tiers;
         let taken = (0..models.len()).filter(|tier| allowed(models[*tier].kind));
-        let best = taken.map(|tier| (tier, self.saved_by(at, tier))).max_by(|one, other| one.1.total_cmp(&other.1));
+        let best =
+            taken.map(|tier| (tier, self.saved_by(at, tier))).max_by(|one, other| one.1.total_cmp(&other.1));
         // What others share has to be stored.
         let is_free = self.scenario.set.sharing == Sharing::Threads;
         let home = found.or_else(|| best.filter(|(_, saved)| !is_free || *saved > 0.0).map(|(tier, _)| tier));

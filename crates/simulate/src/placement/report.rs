@@ -64,7 +64,8 @@ pub fn table(rows: &[Row]) -> String {
                     |---|---|--:|--:|--:|--:|--:|--:|--:|--:|\n"
         .to_owned();
     for row in rows {
-        let seconds = [row.table.total, row.adaptive.total, row.oracle.total, row.bound].map(|nanos| nanos / 1e9);
+        let seconds =
+            [row.table.total, row.adaptive.total, row.oracle.total, row.bound].map(|nanos| nanos / 1e9);
         let [table, adaptive] = row.ratios();
         let recovered = row.recovered().map_or_else(String::new, |ratio| format!("{ratio:.3}"));
         let _ = writeln!(

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use larder::{Cache, Capability, Facts, Kind, Lesson, Placement, Result, Selector, TierFacts, TierKind, Usage};
+use larder::{
+    Cache, Capability, Facts, Kind, Lesson, Placement, Result, Selector, TierFacts, TierKind, Usage,
+};
 
 use super::store::Store;
 use super::{Scenario, mix, vary};

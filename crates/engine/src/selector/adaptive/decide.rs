@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use larder_core::place::{
-    Access, Facts, Persistence, Placement, Reckoning, Selector, Sharing, SizeClass, TierFacts, TierList, Yield,
+    Access, Facts, Persistence, Placement, Reckoning, Selector, Sharing, SizeClass, TierFacts, TierList,
+    Yield,
 };
 use larder_core::tier::TierKind;
 
@@ -94,10 +95,7 @@ impl Choice<'_> {
         let saved = saved_per_byte(load, read, self.facts.bytes);
         let per_kib = |per_byte: f64| (per_byte * 1024.0) as i64;
         let is_worth_a_write = self.requests() * (load - read) > write;
-        Some((
-            Yield { saved: per_kib(saved), price: per_kib(nanos) },
-            is_worth_a_write && saved >= nanos,
-        ))
+        Some((Yield { saved: per_kib(saved), price: per_kib(nanos) }, is_worth_a_write && saved >= nanos))
     }
 
     fn requests(&self) -> f64 {
@@ -149,8 +147,12 @@ impl Choice<'_> {
             let Cost { read, write } = cost(kind);
             requests * read + write
         };
-        let persists = |kind: &TierKind| self.facts.persistence != Persistence::LongTerm || self.persists(*kind);
-        let best = order.filter(persists).map(|kind| (kind, time(kind))).min_by(|one, other| one.1.total_cmp(&other.1));
+        let persists =
+            |kind: &TierKind| self.facts.persistence != Persistence::LongTerm || self.persists(*kind);
+        let best = order
+            .filter(persists)
+            .map(|kind| (kind, time(kind)))
+            .min_by(|one, other| one.1.total_cmp(&other.1));
         Some(best.filter(|(_, taken)| *taken < time(first) * BETTER).map_or(first, |(kind, _)| kind))
     }
 

@@ -83,7 +83,8 @@ impl Prices {
                 self.both[class] += bytes;
             }
         }
-        if seen.is_full(self.newer_keys) || self.newer_requests > REQUESTS_PER_KEY * self.newer_keys.max(1024) {
+        if seen.is_full(self.newer_keys) || self.newer_requests > REQUESTS_PER_KEY * self.newer_keys.max(1024)
+        {
             seen.next_generation();
             self.both = std::mem::replace(&mut self.newer, [0.0; CLASSES]);
             (self.newer_keys, self.newer_requests) = (0, 0);
@@ -132,7 +133,9 @@ impl Prices {
 
     pub(super) fn write(&self, to: &mut Writer) {
         self.both.iter().for_each(|bytes| to.f64(*bytes));
-        [self.requests_lately, self.strangers_lately, self.capacity].into_iter().for_each(|number| to.f64(number));
+        [self.requests_lately, self.strangers_lately, self.capacity]
+            .into_iter()
+            .for_each(|number| to.f64(number));
     }
 
     /// `None` if a number is none that [`write`](Self::write) can have written.
@@ -181,7 +184,8 @@ mod tests {
         prices.fill(0, 0, capacity);
         let requests = (0..keys).chain(0..keys).chain(0..keys);
         let saved = |number: u64| Some(f64::from(1 << (number % 4)) * 1.01);
-        let last = requests.filter_map(|number| prices.request(&seen, key(number), 1000.0, saved(number))).last();
+        let last =
+            requests.filter_map(|number| prices.request(&seen, key(number), 1000.0, saved(number))).last();
         last.unwrap()
     }
 
