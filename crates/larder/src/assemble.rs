@@ -281,13 +281,11 @@ mod byte_tiers {
         let in_processes = plan.hints.sharing == Sharing::Processes;
         let (locked_dir, mut handles) = open_directory(&mut plan)?;
         let dir = locked_dir.as_ref().map(|locked_dir| locked_dir.path().to_path_buf());
+        let own_dir = dir.as_deref().filter(|_| !in_processes);
         for own in std::mem::take(&mut plan.own) {
-            handles.push(own.handle(dir.as_deref().filter(|_| !in_processes), &plan.clock)?);
+            handles.push(own.handle(own_dir, &plan.clock)?);
         }
         set_options(&mut handles, &plan.tier_options);
-        let learned = kept_files::learned(dir.as_deref().filter(|_| !in_processes));
-        let warm_restart =
-            kept_files::warm_restart(dir.as_deref().filter(|_| !in_processes), plan.warm_restart);
         let invalidations = match &dir {
             Some(dir) if !in_processes => invalidations(dir, plan.durability, &handles)?,
             // No log: a process does not see the invalidations in the log of another process.
@@ -334,8 +332,8 @@ mod byte_tiers {
             stall: Some(larder_engine::STALL),
             listener,
             dir: locked_dir.as_ref().map(|locked_dir| locked_dir.opened()),
-            warm_restart,
-            learned,
+            warm_restart: kept_files::warm_restart(own_dir, plan.warm_restart),
+            learned: kept_files::learned(own_dir),
             held: locked_dir.into_iter().map(|locked_dir| Box::new(locked_dir) as _).collect(),
         }))
     }

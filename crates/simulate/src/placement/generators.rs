@@ -37,16 +37,23 @@ struct Recipe {
     is_by_size: bool,
 }
 
+/// What the recipes have in common.
+const EVERYTHING: Recipe = Recipe {
+    about: "50 B to 200 MiB, 10 µs to 10 s",
+    keys: Keys::Zipf(0.8),
+    distinct: 10_000,
+    bytes: (50.0, 200.0 * MIB),
+    load: (10.0 * MICROS, 10.0 * SECONDS),
+    room: (0.05, 0.3),
+    is_by_size: false,
+};
+
 fn recipe(name: &str) -> Option<Recipe> {
-    let everything = Recipe {
-        about: "50 B to 200 MiB, 10 µs to 10 s",
-        keys: Keys::Zipf(0.8),
-        distinct: 10_000,
-        bytes: (50.0, 200.0 * MIB),
-        load: (10.0 * MICROS, 10.0 * SECONDS),
-        room: (0.05, 0.3),
-        is_by_size: false,
-    };
+    by_range(name).or_else(|| by_pattern(name))
+}
+
+/// Recipes that differ by sizes and load costs.
+fn by_range(name: &str) -> Option<Recipe> {
     Some(match name {
         "small" => Recipe {
             about: "50 B to 10 KiB, 10 µs to 10 ms",
@@ -54,7 +61,7 @@ fn recipe(name: &str) -> Option<Recipe> {
             distinct: 100_000,
             bytes: (50.0, 10.0 * KIB),
             load: (10.0 * MICROS, 10.0 * MILLIS),
-            ..everything
+            ..EVERYTHING
         },
         "medium" => Recipe {
             about: "1 KiB to 1 MiB, 100 µs to 1 s",
@@ -62,7 +69,7 @@ fn recipe(name: &str) -> Option<Recipe> {
             distinct: 30_000,
             bytes: (KIB, MIB),
             load: (100.0 * MICROS, SECONDS),
-            ..everything
+            ..EVERYTHING
         },
         "large" => Recipe {
             about: "1 MiB to 200 MiB, 10 ms to 10 s",
@@ -70,30 +77,37 @@ fn recipe(name: &str) -> Option<Recipe> {
             distinct: 2_000,
             bytes: (MIB, 200.0 * MIB),
             load: (10.0 * MILLIS, 10.0 * SECONDS),
-            ..everything
+            ..EVERYTHING
         },
-        "everything" => everything,
+        "everything" => EVERYTHING,
         "cheap" => Recipe {
             about: "1 KiB to 1 MiB, 10 to 200 µs: a write may cost more than a load",
             distinct: 30_000,
             bytes: (KIB, MIB),
             load: (10.0 * MICROS, 200.0 * MICROS),
-            ..everything
+            ..EVERYTHING
         },
         "by-size" => Recipe {
             about: "50 B to 20 MiB, the larger the slower: 100 µs and 20 ns a byte, about",
             keys: Keys::Zipf(0.9),
             bytes: (50.0, 20.0 * MIB),
             is_by_size: true,
-            ..everything
+            ..EVERYTHING
         },
+        _ => return None,
+    })
+}
+
+/// Recipes that differ by the order of the requests, or by the room.
+fn by_pattern(name: &str) -> Option<Recipe> {
+    Some(match name {
         "scans" => Recipe {
             about: "100 B to 100 KiB, 50 µs to 50 ms, with scans",
             keys: Keys::Scans(0.9),
             distinct: 60_000,
             bytes: (100.0, 100.0 * KIB),
             load: (50.0 * MICROS, 50.0 * MILLIS),
-            ..everything
+            ..EVERYTHING
         },
         "shifting" => Recipe {
             about: "100 B to 1 MiB, 100 µs to 100 ms, other keys are hot after each tenth of the requests",
@@ -101,7 +115,7 @@ fn recipe(name: &str) -> Option<Recipe> {
             distinct: 40_000,
             bytes: (100.0, MIB),
             load: (100.0 * MICROS, 100.0 * MILLIS),
-            ..everything
+            ..EVERYTHING
         },
         "few" => Recipe {
             about: "1,000 entries of 50 B to 1 MiB, 10 µs to 100 ms, and room for all beyond memory",
@@ -110,7 +124,7 @@ fn recipe(name: &str) -> Option<Recipe> {
             bytes: (50.0, MIB),
             load: (10.0 * MICROS, 100.0 * MILLIS),
             room: (0.1, 1.5),
-            ..everything
+            ..EVERYTHING
         },
         _ => return None,
     })

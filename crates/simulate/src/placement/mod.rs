@@ -16,7 +16,7 @@ mod world;
 pub use generators::{NAMES, generate, of_trace};
 pub use report::{Row, chart, means, table};
 pub use tiers::{SETS, TierModel, TierSet};
-pub use world::{Outcome, run};
+pub use world::{Simulated, run};
 
 /// An entry: what its key is asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]

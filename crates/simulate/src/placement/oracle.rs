@@ -9,7 +9,7 @@
 use larder::{Facts, Lesson, Placement, Result, Selector, Sharing, Table, TierFacts, TierKind};
 
 use super::Scenario;
-use super::world::{Decide, MEMORY_HIT, Outcome, run, run_with};
+use super::world::{Decider, MEMORY_HIT, Simulated, run, run_with};
 
 /// No later request.
 const NEVER: u32 = u32::MAX;
@@ -32,7 +32,7 @@ pub(crate) fn next_requests(scenario: &Scenario) -> Vec<u32> {
 ///
 /// # Errors
 /// A size of memory that Larder does not allow.
-pub fn best(scenario: &Scenario) -> Result<Outcome> {
+pub fn best(scenario: &Scenario) -> Result<Simulated> {
     let next = next_requests(scenario);
     let prices = Prices::of(scenario, &next);
     let mut best = run(scenario, &Table)?;
@@ -126,7 +126,7 @@ impl<'a> Oracle<'a> {
     }
 }
 
-impl Decide for Oracle<'_> {
+impl Decider for Oracle<'_> {
     fn place(
         &mut self,
         (at, found): (usize, Option<usize>),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::chart::{Chart, ChartLine, Scale, Style};
 
-use super::{Outcome, Scenario};
+use super::{Scenario, Simulated};
 
 /// The outcomes of one scenario.
 #[derive(Clone, Debug)]
@@ -14,11 +14,11 @@ pub struct Row {
     /// The set of tiers.
     pub set: &'static str,
     /// With `Table`.
-    pub table: Outcome,
+    pub table: Simulated,
     /// With `Adaptive`.
-    pub adaptive: Outcome,
+    pub adaptive: Simulated,
     /// With placements that know the future.
-    pub oracle: Outcome,
+    pub oracle: Simulated,
     /// What no cache can be below, in nanoseconds.
     pub bound: f64,
     /// The first request for which a tier is slow.
@@ -39,12 +39,12 @@ impl Row {
     /// The time of `Adaptive` over that of the oracle, from 10,000 to 20,000 requests after a slowdown.
     pub fn recovered(&self) -> Option<f64> {
         let from = self.slow_from? + 10_000;
-        let time = |outcome: &Outcome| outcome.between(from, from + 10_000);
+        let time = |outcome: &Simulated| outcome.between(from, from + 10_000);
         Some(time(&self.adaptive) / time(&self.oracle))
     }
 
     /// The outcomes of a scenario with these simulations.
-    pub fn new(scenario: &Scenario, [table, adaptive, oracle]: [Outcome; 3], bound: f64) -> Self {
+    pub fn new(scenario: &Scenario, [table, adaptive, oracle]: [Simulated; 3], bound: f64) -> Self {
         Self {
             name: scenario.name.clone(),
             set: scenario.set.name,
@@ -105,10 +105,10 @@ pub fn means(rows: &[Row]) -> String {
 
 /// The time of each window of a scenario over the requests, in microseconds a request.
 pub fn chart(row: &Row) -> Chart {
-    let line = |name: &str, colour, style, outcome: &Outcome| {
+    let line = |name: &str, colour, style, outcome: &Simulated| {
         let points = outcome.windows.iter().enumerate().map(|(window, nanos)| {
-            let requests = ((window + 1) * Outcome::WINDOW) as f64;
-            (requests, nanos / Outcome::WINDOW as f64 / 1e3)
+            let requests = ((window + 1) * Simulated::WINDOW) as f64;
+            (requests, nanos / Simulated::WINDOW as f64 / 1e3)
         });
         ChartLine { name: name.to_owned(), colour, style, points: points.collect() }
     };

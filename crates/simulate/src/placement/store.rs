@@ -14,7 +14,7 @@ struct Held {
 /// Entries in the tiers beyond memory, which share one budget. The oldest leaves first; if it was read since
 /// it was written it goes around once more, as the runs and segments of the disk tier do.
 #[derive(Debug)]
-pub(crate) struct Store {
+pub(crate) struct Storage {
     budget: u64,
     held: Vec<Held>,
     queue: VecDeque<(u32, u32)>,
@@ -22,7 +22,7 @@ pub(crate) struct Store {
     pub(crate) evictions: Vec<u64>,
 }
 
-impl Store {
+impl Storage {
     pub(crate) fn new(budget: u64, keys: usize, tiers: usize) -> Self {
         Self {
             budget,

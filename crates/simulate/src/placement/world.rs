@@ -6,7 +6,7 @@ use larder::{
     Cache, Capability, Facts, Kind, Lesson, Placement, Result, Selector, TierFacts, TierKind, Usage,
 };
 
-use super::store::Store;
+use super::store::Storage;
 use super::{Scenario, mix, vary};
 
 /// Nanoseconds of a hit in memory, and of an insert.
@@ -17,10 +17,10 @@ const FILLED_EVERY: u64 = 256;
 
 /// What a simulation took.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Outcome {
+pub struct Simulated {
     /// Nanoseconds of all requests.
     pub total: f64,
-    /// Nanoseconds of the requests of each window, see [`Outcome::window`].
+    /// Nanoseconds of the requests of each window, see [`Simulated::window`].
     pub windows: Vec<f64>,
     /// Requests that memory answered.
     pub memory_hits: u64,
@@ -28,7 +28,7 @@ pub struct Outcome {
     pub tier_hits: u64,
 }
 
-impl Outcome {
+impl Simulated {
     /// The requests of a window.
     pub const WINDOW: usize = 2_500;
 
@@ -49,7 +49,7 @@ impl Outcome {
 }
 
 /// Who decides in a simulation.
-pub(crate) trait Decide {
+pub(crate) trait Decider {
     /// Places the entry of the request at this position, which this tier had or which was loaded.
     fn place(&mut self, request: (usize, Option<usize>), facts: &Facts, tiers: &[TierFacts]) -> Placement;
 
@@ -59,7 +59,7 @@ pub(crate) trait Decide {
 /// A selector as a cache uses it.
 struct BySelector<'a>(&'a dyn Selector);
 
-impl Decide for BySelector<'_> {
+impl Decider for BySelector<'_> {
     fn place(&mut self, _: (usize, Option<usize>), facts: &Facts, tiers: &[TierFacts]) -> Placement {
         self.0.place(facts, tiers)
     }
@@ -73,11 +73,11 @@ impl Decide for BySelector<'_> {
 ///
 /// # Errors
 /// A size of memory that Larder does not allow.
-pub fn run(scenario: &Scenario, selector: &dyn Selector) -> Result<Outcome> {
+pub fn run(scenario: &Scenario, selector: &dyn Selector) -> Result<Simulated> {
     run_with(scenario, &mut BySelector(selector))
 }
 
-pub(crate) fn run_with(scenario: &Scenario, decide: &mut dyn Decide) -> Result<Outcome> {
+pub(crate) fn run_with(scenario: &Scenario, decide: &mut dyn Decider) -> Result<Simulated> {
     let mut world = World::new(scenario)?;
     for at in 0..scenario.requests.len() {
         world.request(at, decide);
@@ -88,9 +88,9 @@ pub(crate) fn run_with(scenario: &Scenario, decide: &mut dyn Decide) -> Result<O
 struct World<'a> {
     scenario: &'a Scenario,
     memory: Cache<u32, u32>,
-    store: Store,
+    store: Storage,
     tiers: Vec<TierFacts>,
-    outcome: Outcome,
+    outcome: Simulated,
     beyond: u64,
 }
 
@@ -122,14 +122,14 @@ impl<'a> World<'a> {
         Ok(Self {
             scenario,
             memory: memory.weigher(|_, weight| *weight).build()?,
-            store: Store::new(scenario.storage_bytes, scenario.entries.len(), set.tiers.len()),
+            store: Storage::new(scenario.storage_bytes, scenario.entries.len(), set.tiers.len()),
             tiers: std::iter::once(memory_facts).chain(tiers).collect(),
-            outcome: Outcome::default(),
+            outcome: Simulated::default(),
             beyond: 0,
         })
     }
 
-    fn request(&mut self, at: usize, decide: &mut dyn Decide) {
+    fn request(&mut self, at: usize, decide: &mut dyn Decider) {
         let key = self.scenario.requests[at];
         let hash = mix(u64::from(key));
         if self.memory.get(&key).is_some() {
@@ -185,7 +185,7 @@ impl<'a> World<'a> {
         (0..asked).map(absent).sum()
     }
 
-    fn read(&mut self, at: usize, key: u32, tier: usize, decide: &mut dyn Decide) -> f64 {
+    fn read(&mut self, at: usize, key: u32, tier: usize, decide: &mut dyn Decider) -> f64 {
         self.outcome.tier_hits += 1;
         self.store.note_read(key);
         let bytes = self.scenario.entries[key as usize].bytes;
@@ -195,7 +195,7 @@ impl<'a> World<'a> {
         nanos
     }
 
-    fn write(&mut self, at: usize, key: u32, placement: Placement, decide: &mut dyn Decide) -> f64 {
+    fn write(&mut self, at: usize, key: u32, placement: Placement, decide: &mut dyn Decider) -> f64 {
         let mut models = self.scenario.set.tiers.iter();
         let Some(tier) = models.position(|model| model.kind == placement.home) else { return 0.0 };
         let (model, bytes) = (&self.scenario.set.tiers[tier], self.scenario.entries[key as usize].bytes);
@@ -205,7 +205,7 @@ impl<'a> World<'a> {
         nanos
     }
 
-    fn tell_filled(&self, decide: &mut dyn Decide) {
+    fn tell_filled(&self, decide: &mut dyn Decider) {
         for (tier, model) in self.scenario.set.tiers.iter().enumerate() {
             let usage =
                 Usage { entries: 0, bytes: self.store.used(tier), evictions: self.store.evictions[tier] };
