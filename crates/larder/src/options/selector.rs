@@ -1,10 +1,8 @@
 //! The option `selector`.
 
 use std::fmt;
-#[cfg(feature = "_codec")]
 use std::sync::Arc;
 
-#[cfg(feature = "_codec")]
 use larder_core::place::Selector;
 #[cfg(feature = "_codec")]
 use larder_engine::selector::{Adaptive, Table};
@@ -18,8 +16,10 @@ pub(crate) enum SelectorChoice {
     /// A selector that learns, for each cache its own.
     Adaptive,
     /// A selector that the code gives.
-    #[cfg(feature = "_codec")]
-    Given(Arc<dyn Selector>),
+    Given(
+        #[cfg_attr(not(feature = "_codec"), allow(dead_code, reason = "no tiers to place in"))]
+        Arc<dyn Selector>,
+    ),
 }
 
 impl SelectorChoice {
@@ -47,7 +47,6 @@ impl fmt::Display for SelectorChoice {
         f.pad(match self {
             Self::Table => "table",
             Self::Adaptive => "adaptive",
-            #[cfg(feature = "_codec")]
             Self::Given(_) => "given",
         })
     }
