@@ -213,7 +213,9 @@ impl Engine {
         let placement = self.place(stack, &facts);
         self.teach_request(&facts, None);
         let payload = match placement.home {
-            TierKind::Memory | TierKind::Null => None,
+            TierKind::Memory => None,
+            // A selector that measures admits it nowhere; otherwise the null tier takes a frame.
+            TierKind::Null if placement.reckoning.is_some() => None,
             _ => Some(stack.payload(value, facts.kind)?),
         };
         Ok(Plan { facts, placement, payload })
