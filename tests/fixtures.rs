@@ -147,6 +147,7 @@ impl Plan {
             listener,
             dir: None,
             warm_restart: None,
+            rotation: None,
             held: Vec::new(),
         });
         Arc::new(TestEngine { engine, memory })

@@ -47,6 +47,7 @@ mod processes;
 #[cfg(feature = "metrics")]
 mod published;
 mod races;
+mod read_only;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "redis")]
@@ -67,6 +68,8 @@ mod routing;
 mod schedules;
 #[cfg(all(feature = "redis", target_os = "linux"))]
 mod scopes;
+#[cfg(feature = "encrypt")]
+mod sealing;
 mod shortage;
 mod staleness;
 mod stopped_leaders;

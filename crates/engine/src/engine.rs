@@ -94,6 +94,8 @@ pub struct Parts {
     pub dir: Option<OpenedDir>,
     /// The list of the hottest keys, if they are to be read back.
     pub warm_restart: Option<WarmRestart>,
+    /// Changes the keys that the tiers are sealed with, if they are sealed.
+    pub rotation: Option<Box<dyn Any + Send + Sync>>,
     /// Locks and similar values, dropped when the cache is closed.
     pub held: Vec<Box<dyn Any + Send>>,
 }
@@ -127,6 +129,7 @@ pub struct Engine {
     pub(crate) stall: Option<Duration>,
     pub(crate) dir: Option<OpenedDir>,
     pub(crate) warm_restart: Option<WarmRestart>,
+    pub(crate) rotation: Option<Box<dyn Any + Send + Sync>>,
     pub(crate) held: Mutex<Vec<Box<dyn Any + Send>>>,
     pub(crate) key_locks: Arc<KeyLocks>,
     pub(crate) encodings: Encodings,
@@ -183,6 +186,7 @@ impl Engine {
             stall: parts.stall,
             dir: parts.dir,
             warm_restart: parts.warm_restart,
+            rotation: parts.rotation,
             held: Mutex::new(parts.held),
             key_locks: KeyLocks::new(),
             encodings: Encodings::default(),

@@ -35,6 +35,11 @@ pub struct OpenedDir {
 pub type TaggedKey = (Key, Vec<Tag>);
 
 impl Engine {
+    /// Returns what changes the keys of sealed tiers, if they are sealed.
+    pub fn rotation(&self) -> Option<&(dyn Any + Send + Sync)> {
+        self.rotation.as_deref()
+    }
+
     /// Returns the directory of the tiers, if they have one.
     pub fn dir(&self) -> Option<&Path> {
         self.dir.as_ref().map(|dir| dir.path.as_path())

@@ -1,5 +1,8 @@
 //! Assembles a cache from tiers and an engine; no other module uses both.
 
+#[cfg(feature = "_codec")]
+mod read_only;
+
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -126,6 +129,7 @@ where
         listener,
         dir: None,
         warm_restart: None,
+        rotation: None,
         held: Vec::new(),
     });
     Cache::register(engine, store, (name, CacheKind::Memory))
@@ -157,9 +161,10 @@ mod byte_tiers {
 
     use super::{
         Arc, Cache, CacheKind, Clock, Engine, Expiry, Hash, Hints, KeptInvalidations, ListenerParts,
-        MemoryPlan, Parts, Sharing, Store, Weigh, erased,
+        MemoryPlan, Parts, Sharing, Store, Weigh, erased, read_only,
     };
     use crate::locked_dir::LockedDir;
+    use crate::seal::{GivenKeys, Seal};
 
     /// The configuration of a cache with byte tiers.
     pub(crate) struct TieredPlan {
@@ -173,6 +178,7 @@ mod byte_tiers {
         pub(crate) own: Vec<OwnTier>,
         pub(crate) tier_options: Vec<(TierKind, TierOptions)>,
         pub(crate) dir: Option<PathBuf>,
+        pub(crate) is_read_only: bool,
         pub(crate) disk_bytes: u64,
         pub(crate) durability: Durability,
         /// How many of the hottest entries are read into memory when the cache is opened.
@@ -183,6 +189,8 @@ mod byte_tiers {
         pub(crate) required: TierList,
         /// The source of `require`, for error messages.
         pub(crate) required_by: String,
+        /// What the tiers are sealed with.
+        pub(crate) keys: GivenKeys,
         pub(crate) compress: Compress,
         pub(crate) schema: u32,
         pub(crate) hints: Hints,
@@ -205,10 +213,11 @@ mod byte_tiers {
             capability.persistent && !capability.shared
         }
 
-        fn handle(self, dir: Option<&Path>, clock: &Arc<dyn Clock>) -> Result<TierHandle> {
+        fn handle(self, dir: Option<&Path>, (clock, seal): (&Arc<dyn Clock>, &Seal)) -> Result<TierHandle> {
             let dir = dir.filter(|_| self.needs_directory());
             let flag = dir.map(|dir| DirtyFlag::open(&dir.join(format!("outdated-{}", self.tier.kind()))));
-            let handle = TierHandle::with(self.tier, Arc::clone(clock), flag.transpose()?);
+            let place = self.tier.kind().to_string();
+            let handle = TierHandle::with(seal.tier(self.tier, &place), Arc::clone(clock), flag.transpose()?);
             Ok(handle.at(self.position))
         }
     }
@@ -261,8 +270,12 @@ mod byte_tiers {
     }
 
     /// Opens the directory and the tiers in it, if the cache has any.
-    fn open_directory(plan: &mut TieredPlan) -> Result<(Option<Arc<LockedDir>>, Vec<TierHandle>)> {
-        if !plan.tiers.iter().any(has_directory) && !plan.own.iter().any(OwnTier::needs_directory) {
+    fn open_directory(
+        plan: &mut TieredPlan,
+        seal: &Seal,
+    ) -> Result<(Option<Arc<LockedDir>>, Vec<TierHandle>)> {
+        let needs_it = plan.tiers.iter().any(has_directory) || plan.own.iter().any(OwnTier::needs_directory);
+        if !needs_it || plan.is_read_only {
             return Ok((None, Vec::new()));
         }
         let in_processes = plan.hints.sharing == Sharing::Processes;
@@ -270,38 +283,40 @@ mod byte_tiers {
         let budget = DiskBudget::with_clock(plan.disk_bytes, Arc::clone(&plan.clock));
         budget.set_dir(&locked_dir);
         let of_disk = (&budget, plan.durability);
-        let handles = handles(locked_dir.path(), of_disk, (plan.tiers, in_processes), &plan.clock)?;
+        let handles = handles(locked_dir.path(), of_disk, (plan.tiers, in_processes), (&plan.clock, seal))?;
         Ok((Some(locked_dir), handles))
     }
 
     /// Opens the tiers and makes an engine over them.
     fn open(mut plan: TieredPlan, parts: ErasedParts) -> Result<Arc<Engine>> {
+        let ErasedParts { keys, values, listener, memory } = parts;
         let in_processes = plan.hints.sharing == Sharing::Processes;
-        let (locked_dir, mut handles) = open_directory(&mut plan)?;
-        let dir = locked_dir.as_ref().map(|locked_dir| locked_dir.path().to_path_buf());
+        let seal = Seal::new(std::mem::take(&mut plan.keys), &plan.name);
+        let (locked_dir, mut handles) = open_directory(&mut plan, &seal)?;
+        let looked = read_only::look(&plan, &seal, &mut handles)?;
+        let dir = locked_dir.as_ref().map(|dir| dir.path().to_path_buf());
+        let own_dir = dir.as_deref().filter(|_| !in_processes);
         for own in std::mem::take(&mut plan.own) {
-            handles.push(own.handle(dir.as_deref().filter(|_| !in_processes), &plan.clock)?);
+            handles.push(own.handle(own_dir, (&plan.clock, &seal))?);
         }
         set_options(&mut handles, &plan.tier_options);
-        let warm_restart = warm_restart(dir.as_deref().filter(|_| !in_processes), plan.warm_restart);
+        let warm_restart = warm_restart((own_dir, &seal), plan.warm_restart);
         let invalidations = match &dir {
-            Some(dir) if !in_processes => invalidations(dir, plan.durability, &handles)?,
+            Some(dir) if !in_processes => invalidations(dir, plan.durability, (&handles, &seal))?,
             // No log: a process does not see the invalidations in the log of another process.
-            _ => KeptInvalidations::default(),
+            _ => looked.invalidations,
         };
         if plan.tiers.contains(TierKind::Null) {
             handles.push(TierHandle::with(Arc::new(NullTier), Arc::clone(&plan.clock), None));
         }
-        // Opened after the invalidation log: if that log is lost, only the tiers of the directory are
-        // emptied, not the shared tier.
+        // After the invalidation log: if that is lost, the tiers of the directory alone are emptied.
         #[cfg(feature = "redis")]
         let coherence = match plan.shared {
             Some(shared) => {
-                let version = version(plan.schema, parts.values.fingerprint());
-                let at = (plan.name.as_str(), &plan.clock, version);
+                let version = seal.version(plan.schema, values.fingerprint());
+                let at = (plan.name.as_str(), &plan.clock, (version, &seal));
                 let (handle, coherence) = open_shared(shared, at, plan.required, plan.hints.sharing)?;
-                // The tier that all nodes share is read before the local tiers.
-                handles.insert(0, handle);
+                handles.insert(0, handle); // read before the local tiers
                 coherence
             }
             None => None,
@@ -310,12 +325,10 @@ mod byte_tiers {
         let coherence = None;
         set_options(&mut handles, &plan.tier_options);
         let handles = in_order(handles);
-        let has_memory = plan.memory.is_some();
         check_required((plan.required, &plan.required_by), |kind| match kind {
-            TierKind::Memory => has_memory,
+            TierKind::Memory => plan.memory.is_some(),
             _ => handles.iter().any(|handle| handle.has_kind(kind)),
         })?;
-        let ErasedParts { keys, values, listener, memory } = parts;
         let (compress, schema, selector) = (plan.compress, plan.schema, plan.selector);
         Ok(Engine::new(Parts {
             memory,
@@ -331,7 +344,8 @@ mod byte_tiers {
             listener,
             dir: locked_dir.as_ref().map(|locked_dir| locked_dir.opened()),
             warm_restart,
-            held: locked_dir.into_iter().map(|locked_dir| Box::new(locked_dir) as _).collect(),
+            rotation: seal.rotation(),
+            held: looked.scratch.into_iter().chain(locked_dir.map(|dir| Box::new(dir) as _)).collect(),
         }))
     }
 
@@ -357,16 +371,9 @@ mod byte_tiers {
     }
 
     /// The list of the hottest keys, if the cache has a directory of its own.
-    #[cfg(any(feature = "disk", feature = "file"))]
-    fn warm_restart(dir: Option<&Path>, keys_max: usize) -> Option<WarmRestart> {
-        let dir = dir.filter(|_| keys_max > 0)?;
-        Some(WarmRestart { list: Box::new(larder_tiers::FileHotKeys::new(dir)), keys_max })
-    }
-
-    /// No directory with Redis alone.
-    #[cfg(not(any(feature = "disk", feature = "file")))]
-    fn warm_restart(_: Option<&Path>, _: usize) -> Option<WarmRestart> {
-        None
+    fn warm_restart((dir, seal): (Option<&Path>, &Seal), keys_max: usize) -> Option<WarmRestart> {
+        let list = seal.hot_keys(dir.filter(|_| keys_max > 0)?)?;
+        Some(WarmRestart { list, keys_max })
     }
 
     /// Opens the invalidation log of a directory. If the log may have lost an invalidation, empties the
@@ -374,7 +381,7 @@ mod byte_tiers {
     fn invalidations(
         dir: &Path,
         durability: Durability,
-        handles: &[TierHandle],
+        (handles, seal): (&[TierHandle], &Seal),
     ) -> Result<KeptInvalidations> {
         let FoundInvalidations { log, invalidations } = FileInvalidationLog::open(dir, durability)?;
         if invalidations.is_none() {
@@ -382,7 +389,8 @@ mod byte_tiers {
             handles.iter().filter(is_ours).try_for_each(TierHandle::empty)?;
             log.rewrite(&[])?;
         }
-        Ok(KeptInvalidations { log: Some(Box::new(log)), invalidations: invalidations.unwrap_or_default() })
+        let (log, invalidations) = seal.log((Box::new(log), invalidations.unwrap_or_default()));
+        Ok(KeptInvalidations { log: Some(log), invalidations })
     }
 
     /// Opens the shared tier, and the coherence plan if entries are distributed. An unreachable server is an
@@ -390,13 +398,14 @@ mod byte_tiers {
     #[cfg(feature = "redis")]
     fn open_shared(
         plan: SharedPlan,
-        (name, clock, version): (&str, &Arc<dyn Clock>, u64),
+        (name, clock, (version, seal)): (&str, &Arc<dyn Clock>, (u64, &Seal)),
         required: TierList,
         sharing: Sharing,
     ) -> Result<(TierHandle, Option<CoherencePlan>)> {
         use larder_tiers::redis::{RedisOptions, RedisTier};
         let SharedPlan { url, namespace, lease, coherence, ephemeral_ttl } = plan;
         let is_distributed = sharing == Sharing::Distributed;
+        let place = format!("redis {namespace}");
         let options = RedisOptions {
             clock: Arc::clone(clock),
             version,
@@ -417,17 +426,11 @@ mod byte_tiers {
             }
             Ok(()) => {}
         }
-        let bus = Arc::clone(&tier) as Arc<dyn larder_core::bus::Bus>;
-        let invalidations = Arc::clone(&tier) as Arc<dyn larder_core::invalidation::SharedInvalidations>;
+        let sealed = seal.tier(Arc::clone(&tier) as Arc<dyn Tier>, &place);
+        let (bus, invalidations) = seal.shared((Arc::clone(&tier) as _, tier));
         let coherence = is_distributed.then_some(CoherencePlan { bus, invalidations, lease, coherence });
         // No dirty flag: a local directory has no knowledge of the shared tier.
-        Ok((TierHandle::with(tier, Arc::clone(clock), None), coherence))
-    }
-
-    /// The version of the entries: the schema version that the user set, and the type of the values.
-    #[cfg(feature = "redis")]
-    fn version(schema: u32, fingerprint: u64) -> u64 {
-        fingerprint.rotate_left(32) ^ u64::from(schema).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        Ok((TierHandle::with(sealed, Arc::clone(clock), None), coherence))
     }
 
     fn check_required((required, by): (TierList, &str), has: impl Fn(TierKind) -> bool) -> Result<()> {
@@ -453,7 +456,7 @@ mod byte_tiers {
         dir: &Path,
         (budget, durability): (&Arc<DiskBudget>, Durability),
         (tiers, shared): (TierList, bool),
-        clock: &Arc<dyn Clock>,
+        (clock, seal): (&Arc<dyn Clock>, &Seal),
     ) -> Result<Vec<TierHandle>> {
         let wants = |kind: TierKind| tiers.contains(kind) && (kind == TierKind::File || !shared);
         let mut handles = Vec::new();
@@ -466,16 +469,16 @@ mod byte_tiers {
                 crossover: CROSSOVER_BYTES,
                 durability,
             };
-            handles.push(handle(dir, DiskTier::open(options)?, clock)?);
+            handles.push(handle(dir, seal.tier(Arc::new(DiskTier::open(options)?), "disk"), clock)?);
         }
         #[cfg(feature = "file")]
         if wants(TierKind::File) {
             use larder_tiers::file::{FileOptions, FileTier};
             let options = FileOptions { dir: dir.join("files"), shared, budget: budget.share(), durability };
-            let tier = FileTier::open(options)?;
+            let tier = seal.tier(Arc::new(FileTier::open(options)?), "file");
             // No dirty flag: it would make one process clear the entries of the others.
             handles.push(match shared {
-                true => TierHandle::with(Arc::new(tier), Arc::clone(clock), None),
+                true => TierHandle::with(tier, Arc::clone(clock), None),
                 false => handle(dir, tier, clock)?,
             });
         }
@@ -484,8 +487,8 @@ mod byte_tiers {
 
     /// The handle of a tier of this directory, with its dirty flag.
     #[cfg(any(feature = "disk", feature = "file"))]
-    fn handle(dir: &Path, tier: impl Tier, clock: &Arc<dyn Clock>) -> Result<TierHandle> {
+    fn handle(dir: &Path, tier: Arc<dyn Tier>, clock: &Arc<dyn Clock>) -> Result<TierHandle> {
         let dirty_flag = DirtyFlag::open(&dir.join(format!("outdated-{}", tier.kind())))?;
-        Ok(TierHandle::with(Arc::new(tier), Arc::clone(clock), Some(dirty_flag)))
+        Ok(TierHandle::with(tier, Arc::clone(clock), Some(dirty_flag)))
     }
 }

@@ -145,6 +145,8 @@ pub mod metrics;
 mod options;
 pub mod presets;
 mod registry;
+#[cfg(feature = "_codec")]
+mod seal;
 mod stream;
 mod typed;
 
@@ -192,6 +194,8 @@ pub use larder_engine::{
 };
 #[cfg(feature = "macros")]
 pub use larder_macros::{bcache, fcache, mcache, ucache};
+#[cfg(feature = "encrypt")]
+pub use larder_seal::{KeyId, Keys, SealingKey};
 pub use larder_tiers::memory::{MemoryEngine, Policy};
 #[cfg(feature = "_codec")]
 pub use locked_dir::path_segment;
@@ -237,6 +241,10 @@ mod pages {
         large_values: "../../../docs/large-values.md",
         own_tiers: "../../../docs/own-tiers.md",
         observability: "../../../docs/observability.md",
+    }
+    #[cfg(feature = "encrypt")]
+    pages! {
+        sealing: "../../../docs/sealing.md",
     }
     #[cfg(feature = "redis")]
     pages! {

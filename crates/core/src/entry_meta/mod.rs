@@ -228,6 +228,8 @@ const IDLE_DEADLINE: u8 = 7;
 /// How far the shared clock was ahead of the writer's.
 const OFFSET: u8 = 8;
 const HINTS: u8 = 9;
+/// The kind of the attributes of a sealed frame that hold its sealed head.
+pub const SEALED_HEAD: u8 = 10;
 
 /// Appends one attribute. Tags and validators are limited far below 64 KiB, so the length fits two bytes.
 fn attribute(bytes: &mut Vec<u8>, kind: u8, content: &[u8]) {

@@ -232,9 +232,12 @@ counters! {
         removes,
         /// Calls that failed.
         errors,
-        /// Entries that were read and refused: torn, foreign, of another schema
-        /// or type. Each was removed and counted as a miss.
+        /// Entries that were read and refused: torn, foreign, not authentic, of another
+        /// schema or type. Each was removed and counted as a miss.
         refused,
+        /// Entries that were read and are sealed by a key that the cache does not
+        /// have. Each stays and was counted as a miss.
+        unopened,
         /// Entries that were intact and of this type, and that their codec did not
         /// read back. Each was removed and counted as a miss.
         undecodable,

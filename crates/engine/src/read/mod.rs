@@ -8,7 +8,7 @@ use std::sync::Arc;
 use larder_core::entry_meta::{EntryMeta, Freshness, read_offset};
 use larder_core::erased::{AnyLookup, Value};
 use larder_core::events::Event;
-use larder_core::frame::{self, CodecId, Head, Header};
+use larder_core::frame::{self, CodecId, FrameError, Head, Header};
 use larder_core::key::EncodedKey;
 use larder_core::memory::Record;
 use larder_core::place::Facts;
@@ -198,7 +198,7 @@ impl Engine {
             }
             Err(error) => {
                 note_refusal(handle, key, &error);
-                self.emit_refused(key, handle.kind());
+                self.emit_refusal(key, handle.kind(), &error);
             }
         }
         Err(Box::pin(self.drop_gone(stack, handle, key, hash)).await)
@@ -290,6 +290,7 @@ impl Engine {
         let is_over = match &again {
             Ok(found) if handle.is_shared() => self.is_over_by_invalidation(found),
             Ok(found) => found.freshness == Freshness::Gone,
+            Err(error) if is_sealed(error) => false,
             // Others may be able to read it, for example another version of the program.
             Err(_) => is_damaged || !handle.is_shared(),
         };
@@ -424,6 +425,17 @@ pub(crate) fn note_refusal(handle: &TierHandle, key: &EncodedKey, error: &Error)
         tracing::warn!(target: "larder", cache, tier = %handle.kind(), key = ?key, error = ?error, "an intact entry cannot be decoded");
         return;
     }
-    counters.refused.increment();
+    if is_sealed(error) {
+        counters.unopened.increment();
+    } else {
+        counters.refused.increment();
+    }
     tracing::warn!(target: "larder", cache, tier = %handle.kind(), key = ?key, error = ?error, "an entry was rejected");
+}
+
+/// Whether an entry was refused because it is sealed by a key that this cache does not have. Another cache may
+/// have it, so the entry is left alone.
+pub(crate) fn is_sealed(error: &Error) -> bool {
+    use std::error::Error as _;
+    error.source().and_then(|source| source.downcast_ref()) == Some(&FrameError::Sealed)
 }

@@ -49,6 +49,8 @@ pub struct TierHandle {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) quarantine: Quarantine,
     pub(super) options: TierOptions,
+    /// Whether a log that the cache has judges the entries, although others write them.
+    has_own_log: bool,
     own_writes: OwnWrites,
     settle_at_millis: AtomicU64,
     evictions_told: AtomicU64,
@@ -85,6 +87,7 @@ impl TierHandle {
             clock,
             quarantine: Quarantine::new(kind, dirty_flag),
             options: TierOptions::default(),
+            has_own_log: false,
             own_writes: OwnWrites::default(),
             settle_at_millis: AtomicU64::new(0),
             evictions_told: AtomicU64::new(0),
@@ -97,6 +100,12 @@ impl TierHandle {
     /// The handle of a tier that the user brought, which stands at `position`.
     pub fn at(self, position: Position) -> Self {
         Self { position: Some(position), ..self }
+    }
+
+    /// The handle of a tier whose entries are judged by the invalidations that the engine gets, although
+    /// another process writes them.
+    pub fn judged_by_own_log(self) -> Self {
+        Self { has_own_log: true, ..self }
     }
 
     /// Its kind, and its position if the user brought it.
@@ -218,7 +227,7 @@ impl TierHandle {
     /// Whether other processes write to the tier with sequence numbers of their own,
     /// which the invalidations of this cache cannot be compared with.
     pub(crate) fn has_foreign_versions(&self) -> bool {
-        (self.is_shared() || self.is_read_only()) && !self.is_among_nodes()
+        (self.is_shared() || self.is_read_only()) && !self.is_among_nodes() && !self.has_own_log
     }
 
     /// Whether other nodes write to the tier and report their changes.

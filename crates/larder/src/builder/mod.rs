@@ -3,11 +3,15 @@
 //! `build()` checks all options; the methods of a builder check none.
 
 mod bounds;
+#[cfg(feature = "encrypt")]
+mod encrypt;
 mod given_options;
 mod listener;
 mod memory;
 #[cfg(feature = "_codec")]
 mod plan;
+#[cfg(feature = "_codec")]
+mod read_only;
 #[cfg(feature = "_codec")]
 mod tiered;
 mod tiers;

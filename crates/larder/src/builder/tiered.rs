@@ -32,6 +32,7 @@ use crate::options::values::Urls;
 use crate::options::{Explained, Resolved, Settings, Source};
 use crate::presets::Preset;
 use crate::registry::CacheKind;
+use crate::seal::GivenKeys;
 use crate::typed::of_entry;
 
 /// A cache whose selector places each entry in memory, on disk or in a file.
@@ -111,14 +112,14 @@ const FRONT_MEMORY_BYTES: u64 = 16 << 20;
 /// Builder of a cache with byte tiers; created by [`ucache`], `bcache` and `fcache`.
 #[must_use = "a builder does nothing until `build()`"]
 pub struct TieredBuilder<K, V> {
-    untyped: Untyped,
+    pub(super) untyped: Untyped,
     canonical: Option<CanonicalForm<K>>,
     listener: Option<ListenerParts<K>>,
     values: PhantomData<fn() -> V>,
 }
 
 /// The part of a builder that does not depend on the types, compiled once.
-struct Untyped {
+pub(super) struct Untyped {
     given: GivenOptions,
     home: Option<TierKind>,
     default_memory_bytes: u64,
@@ -127,7 +128,10 @@ struct Untyped {
     ttl_by: Option<TtlBy>,
     clock: Arc<dyn Clock>,
     own: Vec<OwnTier>,
-    tier_options: Vec<(TierKind, TierOptions)>,
+    pub(super) tier_options: Vec<(TierKind, TierOptions)>,
+    pub(super) keys: GivenKeys,
+    /// Whether the directory is opened for reading.
+    pub(super) is_read_only: bool,
 }
 
 impl<K, V> fmt::Debug for TieredBuilder<K, V> {
@@ -155,6 +159,8 @@ where
             clock: Arc::new(SystemClock),
             own: Vec::new(),
             tier_options: Vec::new(),
+            keys: GivenKeys::default(),
+            is_read_only: false,
         };
         Self { untyped, canonical: None, listener: None, values: PhantomData }
     }
@@ -393,6 +399,7 @@ impl Untyped {
         let settings = resolved.settings;
         let tiers = plan::tiers(&settings, self.home, url_config.as_ref());
         plan::check_own(&self.own)?;
+        plan::check_read_only(self.is_read_only, tiers, &self.own)?;
         plan::check_tier_options(&self.tier_options, tiers, &self.own)?;
         let home = plan::home(&settings, self.home, url_config.as_ref())?.filter(|_| {
             // The one tier on disk that URLs name is not the only one if there are others.
@@ -403,6 +410,8 @@ impl Untyped {
             tiers,
             own: self.own,
             tier_options: self.tier_options,
+            keys: self.keys,
+            is_read_only: self.is_read_only,
             disk_bytes: plan::disk_bytes(&settings)?,
             durability: settings.durability.unwrap_or_default(),
             warm_restart: plan::warm_restart(&settings)?,

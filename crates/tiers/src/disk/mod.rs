@@ -81,7 +81,7 @@ use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
 use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 use parking_lot::{Mutex, RwLock};
 
-pub use self::copy::copy_to_read;
+pub use self::copy::{copy_to_read, copy_while_open};
 
 use self::compaction::job::CompactionJob;
 use self::compaction::reaper::Reaper;

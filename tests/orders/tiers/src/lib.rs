@@ -8,5 +8,5 @@ pub mod memory;
 
 pub use real::{
     BudgetShare, CacheDir, DirLock, DiskBudget, FileHotKeys, FileInvalidationLog, FoundInvalidations,
-    NullTier, file,
+    LastShutdown, NullTier, ShutdownRecord, file,
 };
