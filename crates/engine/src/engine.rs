@@ -276,7 +276,6 @@ impl Engine {
 
     /// Returns whether an entry may be served by its deadline and by the invalidations. If so,
     /// records a use of it.
-    #[inline]
     fn is_fresh_by(&self, stamp: u64, terms: &LiveEntryMeta) -> bool {
         let now = self.timeline.now();
         let fresh = now < terms.until()

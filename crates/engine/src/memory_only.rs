@@ -61,7 +61,7 @@ impl Engine {
         // Runs code of the user, so it comes before the key lock.
         let weight = self.weight_of(&key, Some(&value), 0);
         let (created, stamp) = (self.timeline.now(), self.invalidations.stamp());
-        if !self.fits_memory(weight) {
+        if !fits(memory, weight) {
             return Err((key, value));
         }
         let hash = self.key_locks.hash(&key);
@@ -192,7 +192,7 @@ impl Load {
         let weight = key.map_or(u32::MAX, |key| engine.weight_of(key, Some(&copy), 0));
         let created = engine.timeline.now();
         let terms = engine.terms_at_once(created);
-        if !engine.fits_memory(weight) {
+        if !fits(memory, weight) {
             self.lead = Some(lead);
             return Err(self);
         }
@@ -226,6 +226,11 @@ impl Load {
         }
         Ok(())
     }
+}
+
+/// Returns whether memory accepts an entry of this weight.
+fn fits<K: Hash + Eq, V>(memory: &impl MemoryStore<K, V>, weight: u32) -> bool {
+    memory.bounds().bytes.is_none_or(|max| u64::from(weight) <= max)
 }
 
 /// A record of an entry that is at home in memory, without its value.

@@ -3,9 +3,11 @@
 use std::cell::Cell;
 
 use hashbrown::HashTable;
+use larder_core::memory::ReloadCost;
 
 use super::adaptive::{Adaptive, Tuning};
-use super::{OrderEntries, USES_MAX};
+use super::slots::{OrderEntry, Slots};
+use super::{USES_MAX, Uses};
 
 /// The candidate tunings, from frequency to recency.
 const TUNINGS: [Tuning; 7] = [
@@ -132,6 +134,7 @@ impl Shadows {
 struct Cache {
     slots: HashTable<u32>,
     nodes: Nodes,
+    entries: Slots,
     free: Vec<u32>,
     order: Adaptive,
     room: u64,
@@ -142,21 +145,13 @@ struct Nodes {
     nodes: Vec<(u64, Cell<u8>)>,
 }
 
-impl OrderEntries for Nodes {
+impl Uses for Nodes {
     fn uses(&self, slot: u32) -> u8 {
         self.nodes[slot as usize].1.get()
     }
 
     fn set_uses(&self, slot: u32, uses: u8) {
         self.nodes[slot as usize].1.set(uses);
-    }
-
-    fn hash(&self, slot: u32) -> u64 {
-        self.nodes[slot as usize].0
-    }
-
-    fn weight(&self, _slot: u32) -> u32 {
-        1
     }
 }
 
@@ -165,6 +160,7 @@ impl Cache {
         Self {
             slots: HashTable::new(),
             nodes: Nodes::default(),
+            entries: Slots::default(),
             free: Vec::new(),
             order: Adaptive::new(tuning, 0),
             room: 0,
@@ -184,10 +180,13 @@ impl Cache {
             self.order.set_budget(room);
         }
         let slot = self.add(hash);
-        self.order.insert(slot, &self.nodes);
+        let entry = OrderEntry { hash: hash as u32, weight: 1, cost: ReloadCost::default() };
+        self.entries.enter(slot, entry);
+        self.order.insert(&mut self.entries, slot);
         while self.slots.len() as u64 > room {
-            let Some(victim) = self.order.victim(Some(slot), &self.nodes) else { break };
-            if let Ok(entry) = self.slots.find_entry(self.nodes.hash(victim), |slot| *slot == victim) {
+            let Some(victim) = self.order.victim(&mut self.entries, Some(slot), &self.nodes) else { break };
+            let hash = self.nodes.nodes[victim as usize].0;
+            if let Ok(entry) = self.slots.find_entry(hash, |slot| *slot == victim) {
                 entry.remove();
             }
             self.free.push(victim);

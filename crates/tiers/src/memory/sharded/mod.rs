@@ -10,6 +10,7 @@ mod dismissal;
 mod node;
 mod shard;
 mod slab;
+mod table;
 mod timers;
 
 #[cfg(test)]
@@ -28,12 +29,12 @@ use larder_core::key::Equivalent;
 use larder_core::memory::{
     Bounds, Departure, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed, StoreFacts,
 };
-use larder_core::tier::{EntryVersion, TierKind, Usage};
+use larder_core::tier::{TierKind, Usage};
 use parking_lot::{Mutex, RwLock};
 
 use self::budget::Budget;
 use self::dismissal::{Departed, Leaving, Waiting};
-use self::node::{Held, Node, half};
+use self::node::{Handle, Node};
 use self::shard::{Context, Shard};
 use super::Policy;
 use super::order::{Sample, Shadows};
@@ -166,16 +167,26 @@ where
     ) -> Option<R> {
         let hash = self.hasher.hash_one(key);
         let lane = self.lane(hash);
+        let found = if self.moves_on_hit {
+            Self::read_and_move(lane, (hash as u32, key), &mut read)
+        } else {
+            Self::read_shared(lane, (hash as u32, key), read)
+        };
         if self.sample.takes(hash) && self.shadows.is_some() {
-            self.sample(hash);
+            self.sample(hash, found.is_some().then_some(lane));
         }
-        let hash = half(hash);
-        if self.moves_on_hit {
-            return Self::read_and_move(lane, (hash, key), &mut read);
-        }
+        found
+    }
+
+    /// As [`read`](Self::read), under the shared lock.
+    #[inline]
+    fn read_shared<Q: Hash + Equivalent<K> + ?Sized, R>(
+        lane: &Lane<K, V>,
+        (hash, key): (u32, &Q),
+        read: impl FnOnce(&Shard<K, V>, u32, &Node<K, V>) -> Option<R>,
+    ) -> Option<R> {
         let shard = lane.shard.read();
-        let slot = shard.find(hash, key)?;
-        let node = shard.node_at(slot)?;
+        let (slot, node) = shard.find(hash, key)?;
         let found = read(&shard, slot, node)?;
         node.used();
         Some(found)
@@ -184,19 +195,24 @@ where
     /// As [`read`](Self::read), under the exclusive lock.
     fn read_and_move<Q: Hash + Equivalent<K> + ?Sized, R>(
         lane: &Lane<K, V>,
-        (hash, key): (u64, &Q),
+        (hash, key): (u32, &Q),
         read: &mut ReadNode<'_, K, V, R>,
     ) -> Option<R> {
         let mut shard = lane.shard.write();
-        let slot = shard.find(hash, key)?;
-        let found = read(&shard, slot, shard.node_at(slot)?)?;
+        let (slot, node) = shard.find(hash, key)?;
+        let found = read(&shard, slot, node)?;
         shard.move_on_hit(slot);
         Some(found)
     }
 
-    /// Passes an access to the simulations, and applies the tuning that they found best.
+    /// Passes an access to the simulations, and applies the tuning that they found best. `hit` is the lane of
+    /// an entry that is there.
     #[cold]
-    fn sample(&self, hash: u64) {
+    fn sample(&self, hash: u64, hit: Option<&Lane<K, V>>) {
+        // As long as nothing had to leave, no policy has more hits than another.
+        if hit.is_some_and(|lane| lane.evictions.load(Relaxed) == 0) {
+            return;
+        }
         let Some(sampled) = &self.shadows else { return };
         // Skips an access while another thread samples: a sample need not be complete.
         let Some(mut sampled) = sampled.try_lock() else { return };
@@ -215,7 +231,7 @@ where
     #[cold]
     fn note_miss<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) {
         let hash = self.hasher.hash_one(key);
-        let (lane, hash) = (self.lane(hash), half(hash));
+        let (lane, hash) = (self.lane(hash), hash as u32);
         if let Some(mut shard) = lane.shard.try_write()
             && shard.find(hash, key).is_none()
         {
@@ -226,13 +242,12 @@ where
     fn peek_node<Q: Hash + Equivalent<K> + ?Sized, R>(
         &self,
         key: &Q,
-        read: impl FnOnce(&Node<K, V>, Option<EntryVersion>) -> R,
+        read: impl FnOnce(&Shard<K, V>, u32, &Node<K, V>) -> R,
     ) -> Option<R> {
         let hash = self.hasher.hash_one(key);
         let shard = self.lane(hash).shard.read();
-        let slot = shard.find(half(hash), key)?;
-        let version = shard.version(slot);
-        shard.node_at(slot).map(|node| read(node, version))
+        let (slot, node) = shard.find(hash as u32, key)?;
+        Some(read(&shard, slot, node))
     }
 
     /// Runs an operation under the exclusive lock of a shard. Reports and drops the removed entries after the
@@ -267,12 +282,13 @@ where
 
     /// Reports an entry that was dropped by the store itself, and drops it.
     fn end(&self, departed: Departed<K, V>) {
-        if let Departed::Entry(node, Some(cause)) = departed
-            && let Some(on_departure) = &self.on_departure
+        if let Some(on_departure) = &self.on_departure
+            && let Departed::Entry(gone) = departed
+            && let Some(cause) = gone.cause
         {
-            let bytes = self.budget.bounds().bytes.map(|_| u64::from(node.weight));
-            let departure = Departure { cause, bytes, home: node.home };
-            on_departure(Arc::new(node.key), departure);
+            let bytes = self.budget.bounds().bytes.map(|_| u64::from(gone.weight));
+            let departure = Departure { cause, bytes, home: gone.node.home() };
+            on_departure(Arc::new(gone.node.key), departure);
         }
     }
 
@@ -305,8 +321,8 @@ where
         {}
     }
 
-    fn is_live(&self, node: &Node<K, V>, now: Time) -> bool {
-        self.lifetimes().freshness(node.lifespan(), now) == Freshness::Fresh
+    fn is_live(&self, shard: &Shard<K, V>, (slot, node): (u32, &Node<K, V>), now: Time) -> bool {
+        self.lifetimes().freshness(shard.lifespan(slot, node), now) == Freshness::Fresh
     }
 
     /// Removes all entries that are due.
@@ -328,15 +344,15 @@ where
 
     #[inline]
     fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
-        let (record, value) = self
-            .read(key, |shard, slot, node| Some((node.record(shard.version(slot)), node.value.handle())))?;
-        Some(Record { value: value.into_value(), ..record })
+        let (record, value) =
+            self.read(key, |shard, slot, node| Some((shard.record(slot, node), node.handle())))?;
+        Some(Record { value: value.map(Handle::into_value), ..record })
     }
 
     fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
         let (record, value) =
-            self.peek_node(key, |node, version| (node.record(version), node.value.handle()))?;
-        Some(Record { value: value.into_value(), ..record })
+            self.peek_node(key, |shard, slot, node| (shard.record(slot, node), node.handle()))?;
+        Some(Record { value: value.map(Handle::into_value), ..record })
     }
 
     #[inline]
@@ -346,15 +362,14 @@ where
         fresh: impl FnOnce(Lifespan<'_>) -> bool,
     ) -> Option<V> {
         let mut fresh = Some(fresh);
-        let handle = self.read(key, |_, _, node| match node.value {
-            Held::Absent => None,
-            _ => fresh.take()?(node.lifespan()).then(|| node.value.handle()),
+        let handle = self.read(key, |shard, slot, node| {
+            if node.has_value() && fresh.take()?(shard.lifespan(slot, node)) { node.handle() } else { None }
         });
         // `Auto` does not count misses: each would take the exclusive lock.
         if handle.is_none() && self.policy == Policy::TinyLfu {
             self.note_miss(key);
         }
-        handle?.into_value()
+        handle.map(Handle::into_value)
     }
 
     fn insert(&self, key: K, record: Record<V>) -> bool {
@@ -372,7 +387,7 @@ where
             return false;
         }
         let hash = self.hasher.hash_one(&key);
-        let (lane, hash) = (self.lane(hash), half(hash));
+        let (lane, hash) = (self.lane(hash), hash as u32);
         let stored = self.exclusively_under(lock, lane, |shard, context| {
             shard.expire_some(context);
             shard.search(context);
@@ -393,12 +408,12 @@ where
 
     fn remove_under<Q: Hash + Equivalent<K> + ?Sized, L>(&self, key: &Q, lock: L) -> Option<Removed> {
         let hash = self.hasher.hash_one(key);
-        let (lane, hash) = (self.lane(hash), half(hash));
+        let (lane, hash) = (self.lane(hash), hash as u32);
         self.exclusively_under(lock, lane, |shard, context| shard.remove(hash, key, context))
     }
 
     fn contains<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
-        self.peek_node(key, |_, _| ()).is_some()
+        self.peek_node(key, |_, _, _| ()).is_some()
     }
 
     fn clear(&self) {
@@ -428,7 +443,8 @@ where
         let mut keys = Vec::new();
         for lane in &self.shards {
             let shard = lane.shard.read();
-            keys.extend(shard.nodes().filter(|node| self.is_live(node, now)).map(|node| map(&node.key)));
+            let live = shard.nodes().filter(|found| self.is_live(&shard, *found, now));
+            keys.extend(live.map(|(_, node)| map(&node.key)));
         }
         keys
     }
@@ -438,8 +454,8 @@ where
         let mut by_shard: Vec<_> = Vec::with_capacity(self.shards.len());
         for lane in &self.shards {
             let shard = lane.shard.read();
-            let live = shard.hottest(n).filter(|node| self.is_live(node, now));
-            by_shard.push(live.map(|node| map(&node.key)).collect::<Vec<T>>().into_iter());
+            let live = shard.hottest(n).filter(|found| self.is_live(&shard, *found, now));
+            by_shard.push(live.map(|(_, node)| map(&node.key)).collect::<Vec<T>>().into_iter());
         }
         // Each shard knows only its own order: take the hottest of each, then the second of each.
         let mut hottest = Vec::with_capacity(n.min(self.budget.entries() as usize));
@@ -456,9 +472,12 @@ where
 
     fn count(&self, home: Option<TierKind>) -> u64 {
         let now = self.lifetimes().now();
-        let is_counted =
-            |node: &&Node<K, V>| home.is_none_or(|home| node.home == home) && self.is_live(node, now);
-        self.shards.iter().map(|lane| lane.shard.read().nodes().filter(is_counted).count() as u64).sum()
+        let counted = |lane: &Lane<K, V>| {
+            let shard = lane.shard.read();
+            let of_home = shard.nodes().filter(|(_, node)| home.is_none_or(|home| node.home() == home));
+            of_home.filter(|found| self.is_live(&shard, *found, now)).count() as u64
+        };
+        self.shards.iter().map(counted).sum()
     }
 
     fn usage(&self) -> Usage {
