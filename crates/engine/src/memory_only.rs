@@ -133,7 +133,7 @@ impl Engine {
         }
         self.counters.misses.increment();
         let lead = Leader { leader, encoded, precondition, stamp, stale: None };
-        Ok(Begun::Load(Load::new(self, Some(lead))))
+        Ok(Begun::Load(Load::at_once(self, lead)))
     }
 
     /// Leads a load of a key that has a record in memory.
@@ -206,7 +206,7 @@ impl Load {
             // Closed meanwhile: nothing is stored after `close`.
             ClaimNow::Granted(..) if engine.is_inactive() => Some(false),
             ClaimNow::Granted(lock, key) => Some(key.into_inner::<K>().is_some_and(|key| {
-                let cost = ReloadCost::of(took);
+                let cost = if memory.uses_cost() { ReloadCost::of(took) } else { ReloadCost::default() };
                 let record = Record { value: Some(copy), cost, ..record(created, lead.stamp, terms, weight) };
                 let _fits = memory.insert_under(key, record, lock);
                 true

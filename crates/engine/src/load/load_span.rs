@@ -21,10 +21,15 @@ pub(crate) struct LoadSpan {
 impl LoadSpan {
     /// Starts the span and counts the load.
     pub(crate) fn start(engine: &Arc<Engine>) -> Self {
+        Self::since(engine, Instant::now())
+    }
+
+    /// As [`start`](Self::start), for a loader that is about to run since a moment just now.
+    pub(crate) fn since(engine: &Arc<Engine>, started: Instant) -> Self {
         engine.counters.loads.increment();
         let cache = engine.lifecycle.name();
         let span = tracing::debug_span!(target: "larder", "larder.load", cache, key = Empty, outcome = Empty);
-        Self { engine: Arc::clone(engine), started: Instant::now(), took: None, span }
+        Self { engine: Arc::clone(engine), started, took: None, span }
     }
 
     /// Records the key of the flight in the span: its digest, or its hash in this process if keys

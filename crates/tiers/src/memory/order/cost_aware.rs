@@ -9,9 +9,9 @@ use super::slots::Slots;
 /// The priority of an entry is `floor + uses * cost / weight`. The floor rises to the priority of each victim,
 /// so that an entry that is not used any more leaves in the end, however dear it was.
 pub(super) struct CostAware {
-    /// The lowest priority first, and of equal ones the earliest. Holds outdated items too: see [`Known::turn`].
+    /// The lowest priority first, and of equal ones the earliest. Holds outdated items too: see [`Ranking::turn`].
     heap: BinaryHeap<Reverse<Item>>,
-    known: Vec<Known>,
+    known: Vec<Ranking>,
     floor: f64,
     len: usize,
     /// The number of the latest ranking.
@@ -26,7 +26,7 @@ struct Item {
 }
 
 #[derive(Clone, Copy)]
-struct Known {
+struct Ranking {
     /// The turn of the only item of the heap that counts; zero without an entry.
     turn: u64,
     uses: u32,
@@ -34,7 +34,7 @@ struct Known {
 
 impl Item {
     /// Whether this is the latest item of an entry.
-    fn counts(self, known: &[Known]) -> bool {
+    fn counts(self, known: &[Ranking]) -> bool {
         known[self.slot as usize].turn == self.turn
     }
 }
@@ -67,7 +67,7 @@ impl CostAware {
     pub(super) fn insert(&mut self, slots: &Slots, slot: u32, uses: &dyn Uses) {
         let index = slot as usize;
         if self.known.len() <= index {
-            self.known.resize(index + 1, Known { turn: 0, uses: 0 });
+            self.known.resize(index + 1, Ranking { turn: 0, uses: 0 });
         }
         self.known[index].uses = 1;
         self.len += 1;

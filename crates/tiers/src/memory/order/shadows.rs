@@ -41,6 +41,9 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
+    /// The sample of a cache without simulations: no key, or almost none.
+    pub(crate) const NONE: Self = Self { mask: u64::MAX };
+
     /// The sample for a cache that holds about `entries`.
     pub(crate) fn of(entries: u64) -> Self {
         let ratio = (entries / ROOM).clamp(RATIO_MIN, RATIO_MAX).next_power_of_two().min(RATIO_MAX);

@@ -8,6 +8,7 @@
 mod budget;
 mod dismissal;
 mod node;
+mod sampler;
 mod shard;
 mod slab;
 mod table;
@@ -30,21 +31,19 @@ use larder_core::memory::{
     Bounds, Departure, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed, StoreFacts,
 };
 use larder_core::tier::{TierKind, Usage};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
 use self::budget::Budget;
 use self::dismissal::{Departed, Leaving, Waiting};
-use self::node::{Handle, Node};
+use self::node::{Node, ValueHandle};
+use self::sampler::Sampler;
 use self::shard::{Context, Shard};
 use super::Policy;
-use super::order::{Sample, Shadows};
 
 /// The minimum number of entries per shard, so that its policy has a choice.
 const ENTRIES_PER_SHARD: u64 = 1024;
 /// The same in bytes, for entries of about 256 bytes.
 const BYTES_PER_SHARD: u64 = 256 << 10;
-/// The assumed size of an entry where only bytes are bounded, for the size of the sample.
-const BYTES_PER_ENTRY: u64 = 1024;
 const SHARDS_PER_CPU: usize = 4;
 const SHARDS_MAX: usize = 256;
 
@@ -56,25 +55,13 @@ pub struct ShardedStore<K, V> {
     policy: Policy,
     /// Whether the policy moves entries on each hit, under the exclusive lock.
     moves_on_hit: bool,
-    /// The keys whose accesses the simulations see.
-    sample: Sample,
-    /// Simulations over sampled accesses, which tune [`Policy::Auto`].
-    shadows: Option<Box<Mutex<Sampled>>>,
+    sampler: Sampler,
     lifetimes: OnceLock<Arc<dyn Lifetimes>>,
     /// The shard where the next eviction begins.
     next: AtomicUsize,
     on_departure: Option<OnDeparture<K>>,
     waiting: Waiting<K, V>,
 }
-
-/// The simulations of the policy, and the last access that they saw.
-struct Sampled {
-    shadows: Shadows,
-    last: u64,
-}
-
-/// Reads the node in a slot of a shard.
-type ReadNode<'a, K, V, R> = dyn FnMut(&Shard<K, V>, u32, &Node<K, V>) -> Option<R> + 'a;
 
 /// A shard with its lock, in its own cache lines.
 #[repr(align(128))]
@@ -125,8 +112,6 @@ where
     pub fn with(bounds: Bounds, policy: Policy, on_departure: Option<OnDeparture<K>>) -> Self {
         let count = shard_count(bounds);
         let share = share_of(bounds, count);
-        let sample =
-            Sample::of(bounds.entries.or(bounds.bytes.map(|bytes| bytes / BYTES_PER_ENTRY)).unwrap_or(0));
         let lane = || Lane {
             shard: RwLock::new(Shard::new(policy, share)),
             len: AtomicUsize::new(0),
@@ -138,9 +123,7 @@ where
             budget: Budget::new(bounds),
             policy,
             moves_on_hit: Shard::<K, V>::new(policy, share).moves_on_hit(),
-            sample,
-            shadows: (policy == Policy::Auto)
-                .then(|| Box::new(Mutex::new(Sampled { shadows: Shadows::new(sample), last: 0 }))),
+            sampler: Sampler::new(policy, bounds),
             lifetimes: OnceLock::new(),
             next: AtomicUsize::new(0),
             on_departure,
@@ -163,16 +146,16 @@ where
     fn read<Q: Hash + Equivalent<K> + ?Sized, R>(
         &self,
         key: &Q,
-        mut read: impl FnMut(&Shard<K, V>, u32, &Node<K, V>) -> Option<R>,
+        read: impl FnOnce(&Shard<K, V>, u32, &Node<K, V>) -> Option<R>,
     ) -> Option<R> {
         let hash = self.hasher.hash_one(key);
         let lane = self.lane(hash);
         let found = if self.moves_on_hit {
-            Self::read_and_move(lane, (hash as u32, key), &mut read)
+            Self::read_and_move(lane, (hash as u32, key), read)
         } else {
             Self::read_shared(lane, (hash as u32, key), read)
         };
-        if self.sample.takes(hash) && self.shadows.is_some() {
+        if self.sampler.takes(hash) {
             self.sample(hash, found.is_some().then_some(lane));
         }
         found
@@ -180,7 +163,7 @@ where
 
     /// As [`read`](Self::read), under the shared lock.
     #[inline]
-    fn read_shared<Q: Hash + Equivalent<K> + ?Sized, R>(
+    fn read_shared<Q: Equivalent<K> + ?Sized, R>(
         lane: &Lane<K, V>,
         (hash, key): (u32, &Q),
         read: impl FnOnce(&Shard<K, V>, u32, &Node<K, V>) -> Option<R>,
@@ -193,10 +176,11 @@ where
     }
 
     /// As [`read`](Self::read), under the exclusive lock.
-    fn read_and_move<Q: Hash + Equivalent<K> + ?Sized, R>(
+    #[cold]
+    fn read_and_move<Q: Equivalent<K> + ?Sized, R>(
         lane: &Lane<K, V>,
         (hash, key): (u32, &Q),
-        read: &mut ReadNode<'_, K, V, R>,
+        read: impl FnOnce(&Shard<K, V>, u32, &Node<K, V>) -> Option<R>,
     ) -> Option<R> {
         let mut shard = lane.shard.write();
         let (slot, node) = shard.find(hash, key)?;
@@ -213,23 +197,18 @@ where
         if hit.is_some_and(|lane| lane.evictions.load(Relaxed) == 0) {
             return;
         }
-        let Some(sampled) = &self.shadows else { return };
-        // Skips an access while another thread samples: a sample need not be complete.
-        let Some(mut sampled) = sampled.try_lock() else { return };
-        // One miss looks up its key more than once.
-        if std::mem::replace(&mut sampled.last, hash) == hash {
-            return;
-        }
-        let tuning = sampled.shadows.access(hash, self.budget.capacity());
-        drop(sampled);
-        if let Some(tuning) = tuning {
+        if let Some(tuning) = self.sampler.access(hash, self.budget.capacity()) {
             self.shards.iter().for_each(|lane| lane.shard.write().tune(tuning));
         }
     }
 
-    /// Counts a miss for the policy, if the lock is free.
+    /// Counts a miss for the policy, if it asks for that and the lock is free.
     #[cold]
     fn note_miss<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) {
+        // `Auto` does not count misses: each would take the exclusive lock.
+        if self.policy != Policy::TinyLfu {
+            return;
+        }
         let hash = self.hasher.hash_one(key);
         let (lane, hash) = (self.lane(hash), hash as u32);
         if let Some(mut shard) = lane.shard.try_write()
@@ -346,13 +325,13 @@ where
     fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
         let (record, value) =
             self.read(key, |shard, slot, node| Some((shard.record(slot, node), node.handle())))?;
-        Some(Record { value: value.map(Handle::into_value), ..record })
+        Some(Record { value: value.map(ValueHandle::into_value), ..record })
     }
 
     fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
         let (record, value) =
             self.peek_node(key, |shard, slot, node| (shard.record(slot, node), node.handle()))?;
-        Some(Record { value: value.map(Handle::into_value), ..record })
+        Some(Record { value: value.map(ValueHandle::into_value), ..record })
     }
 
     #[inline]
@@ -361,15 +340,13 @@ where
         key: &Q,
         fresh: impl FnOnce(Lifespan<'_>) -> bool,
     ) -> Option<V> {
-        let mut fresh = Some(fresh);
         let handle = self.read(key, |shard, slot, node| {
-            if node.has_value() && fresh.take()?(shard.lifespan(slot, node)) { node.handle() } else { None }
+            if node.has_value() && fresh(shard.lifespan(slot, node)) { node.handle() } else { None }
         });
-        // `Auto` does not count misses: each would take the exclusive lock.
-        if handle.is_none() && self.policy == Policy::TinyLfu {
+        if handle.is_none() {
             self.note_miss(key);
         }
-        handle.map(Handle::into_value)
+        handle.map(ValueHandle::into_value)
     }
 
     fn insert(&self, key: K, record: Record<V>) -> bool {
@@ -379,6 +356,11 @@ where
     #[inline]
     fn releases_locks(&self) -> bool {
         true
+    }
+
+    #[inline]
+    fn uses_cost(&self) -> bool {
+        self.policy == Policy::CostAware
     }
 
     fn insert_under<L>(&self, key: K, record: Record<V>, lock: L) -> bool {

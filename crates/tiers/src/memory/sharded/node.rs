@@ -46,7 +46,7 @@ pub(super) struct Marks {
 }
 
 /// A handle of a value that can leave the lock.
-pub(super) enum Handle<V> {
+pub(super) enum ValueHandle<V> {
     Inline(V),
     Shared(Arc<V>),
 }
@@ -68,7 +68,7 @@ impl<V> Held<V> {
     }
 }
 
-impl<V: Clone> Handle<V> {
+impl<V: Clone> ValueHandle<V> {
     /// The value. Runs user code, so no lock may be held.
     #[inline]
     pub(super) fn into_value(self) -> V {
@@ -89,30 +89,30 @@ pub(super) struct Node<K, V> {
 }
 
 /// What only a look at the whole record needs.
-pub(super) struct Facts {
+pub(super) struct ColdFacts {
     pub(super) created: Time,
     pub(super) terms: Option<Arc<LiveEntryMeta>>,
 }
 
 impl<K, V> Node<K, V> {
     /// Splits a record into a node and the facts that are kept apart.
-    pub(super) fn new(key: K, record: Record<V>, in_place: bool) -> (Self, Facts) {
+    pub(super) fn new(key: K, record: Record<V>, in_place: bool) -> (Self, ColdFacts) {
         let Record { value, created, stamp, terms, home, .. } = record;
         let marks = Marks { uses: AtomicU8::new(0), has_terms: terms.is_some(), home };
-        (Self { key, value: Held::new(marks, value, in_place), stamp }, Facts { created, terms })
+        (Self { key, value: Held::new(marks, value, in_place), stamp }, ColdFacts { created, terms })
     }
 
     /// Replaces everything but the key and the use count; returns the former value.
-    pub(super) fn replace(&mut self, record: Record<V>, in_place: bool) -> (Held<V>, Facts) {
+    pub(super) fn replace(&mut self, record: Record<V>, in_place: bool) -> (Held<V>, ColdFacts) {
         let Record { value, created, stamp, terms, home, .. } = record;
         let uses = AtomicU8::new(self.value.marks().uses.load(Relaxed));
         let marks = Marks { uses, has_terms: terms.is_some(), home };
         self.stamp = stamp;
         let former = std::mem::replace(&mut self.value, Held::new(marks, value, in_place));
-        (former, Facts { created, terms })
+        (former, ColdFacts { created, terms })
     }
 
-    /// Whether the entry has metadata, which is among its [`Facts`].
+    /// Whether the entry has metadata, which is among its [`ColdFacts`].
     #[inline]
     pub(super) fn has_terms(&self) -> bool {
         self.value.marks().has_terms
@@ -140,11 +140,11 @@ impl<K, V> Node<K, V> {
 impl<K, V: Clone> Node<K, V> {
     /// A handle of the value, if there is one.
     #[inline]
-    pub(super) fn handle(&self) -> Option<Handle<V>> {
+    pub(super) fn handle(&self) -> Option<ValueHandle<V>> {
         match &self.value {
             Held::Absent(_) => None,
-            Held::Inline(_, value) => Some(Handle::Inline(value.clone())),
-            Held::Shared(_, value) => Some(Handle::Shared(Arc::clone(value))),
+            Held::Inline(_, value) => Some(ValueHandle::Inline(value.clone())),
+            Held::Shared(_, value) => Some(ValueHandle::Shared(Arc::clone(value))),
         }
     }
 }
@@ -170,6 +170,6 @@ mod tests {
         assert_eq!(size_of::<Option<Node<u64, Arc<u64>>>>(), 32);
         assert_eq!(size_of::<Option<Node<u64, u64>>>(), 32);
         assert_eq!(size_of::<Option<Node<u64, String>>>(), 48, "where a value may be held in place");
-        assert_eq!(size_of::<Facts>(), 16);
+        assert_eq!(size_of::<ColdFacts>(), 16);
     }
 }

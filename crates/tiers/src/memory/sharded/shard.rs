@@ -13,9 +13,9 @@ use larder_core::tier::EntryVersion;
 
 use super::budget::Account;
 use super::dismissal::{Departed, Gone, Leaving};
-use super::node::{Facts, Node, clones_in_place};
+use super::node::{ColdFacts, Node, clones_in_place};
 use super::slab::Slab;
-use super::table::Table;
+use super::table::SlotTable;
 use super::timers::Timers;
 use crate::memory::Policy;
 use crate::memory::order::{Order, OrderEntry, Tuning};
@@ -33,10 +33,10 @@ pub(super) struct Context<'a, K, V> {
 
 /// A shard: a part of the entries of a store, behind a lock of the store.
 pub(super) struct Shard<K, V> {
-    table: Table,
+    table: SlotTable,
     nodes: Slab<Node<K, V>>,
     /// By slot, as the nodes are.
-    facts: Vec<Facts>,
+    facts: Vec<ColdFacts>,
     /// Whether hits clone values under the lock.
     in_place: bool,
     order: Order,
@@ -57,7 +57,7 @@ pub(super) struct Shard<K, V> {
 impl<K, V> Shard<K, V> {
     pub(super) fn new(policy: Policy, budget: u64) -> Self {
         Self {
-            table: Table::default(),
+            table: SlotTable::default(),
             nodes: Slab::default(),
             facts: Vec::new(),
             in_place: clones_in_place::<V>(),
@@ -121,7 +121,7 @@ impl<K, V> Shard<K, V> {
     /// The record in a slot, without its value.
     pub(super) fn record<T>(&self, slot: u32, node: &Node<K, V>) -> Record<T> {
         let OrderEntry { weight, cost, .. } = self.order.entry(slot);
-        let Facts { created, terms } = &self.facts[slot as usize];
+        let ColdFacts { created, terms } = &self.facts[slot as usize];
         let (stamp, home, checked) = (node.stamp, node.home(), self.version(slot));
         Record { value: None, created: *created, stamp, terms: terms.clone(), weight, home, checked, cost }
     }
@@ -148,7 +148,7 @@ impl<K, V> Shard<K, V> {
                 context.leaving.push(Departed::Entry(gone));
             }
         }
-        (self.table, self.nodes, self.facts) = (Table::default(), Slab::default(), Vec::new());
+        (self.table, self.nodes, self.facts) = (SlotTable::default(), Slab::default(), Vec::new());
         self.versions = HashMap::default();
         self.order.clear();
         self.timers.clear();
@@ -299,6 +299,7 @@ impl<K, V> Shard<K, V> {
 
     /// Removes a node from the table, the timers and the accounting. The caller has removed it from the
     /// order.
+    #[inline]
     fn detach(
         &mut self,
         slot: u32,
@@ -316,6 +317,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Takes a node and its metadata out of a slot.
+    #[inline]
     fn take(&mut self, slot: u32, cause: Option<DepartureCause>) -> Option<Gone<K, V>> {
         let node = self.nodes.remove(slot)?;
         let terms = if node.has_terms() { self.facts[slot as usize].terms.take() } else { None };
@@ -389,7 +391,7 @@ where
         Some(slot)
     }
 
-    fn set_facts(&mut self, slot: u32, facts: Facts) {
+    fn set_facts(&mut self, slot: u32, facts: ColdFacts) {
         match self.facts.get_mut(slot as usize) {
             Some(place) => *place = facts,
             // Slots are given in order.
