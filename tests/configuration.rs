@@ -251,6 +251,7 @@ macro_rules! said {
             "compress" => $by.compress(Compress::None),
             "version" => $by.version(7),
             "kind" => $by.kind(Kind::Image),
+            "selector" => $by.selector(larder::Table),
             "persistence" => $by.persistence(Persistence::LongTerm),
             "access" => $by.access(Access::ReadHeavy),
             "sharing" => $by.sharing(Sharing::Processes),
@@ -272,6 +273,10 @@ macro_rules! said {
             "refresh_ahead" => $by.refresh_ahead(0.5),
             "soft_timeout" => $by.soft_timeout(HOUR),
             "hard_timeout" => $by.hard_timeout(HOUR),
+            #[cfg(feature = "observe")]
+            "observe" => $by.observe(true),
+            #[cfg(feature = "observe")]
+            "observe_control" => $by.observe_control(true),
             other => panic!("this test says nothing of {other}"),
         }
     };
@@ -281,7 +286,8 @@ macro_rules! said {
 fn known() -> impl Iterator<Item = &'static str> {
     let of_server = ["redis", "lease", "coherence"];
     let names = options().iter().map(|row| row.name);
-    names.filter(move |name| cfg!(feature = "redis") || !of_server.contains(name))
+    let names = names.filter(move |name| cfg!(feature = "redis") || !of_server.contains(name));
+    names.filter(|name| cfg!(feature = "observe") || !name.starts_with("observe"))
 }
 
 /// The source line of an option, without secrets.

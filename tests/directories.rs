@@ -15,7 +15,9 @@ use crate::golden;
 /// Layout with files, databases of sled, segments and a journal.
 const BEFORE_PACKS: &str = "directory-1";
 /// The same layout with sorted runs.
-const PRESENT: &str = "directory-2";
+const BEFORE_COMPACT_FRAMES: &str = "directory-2";
+/// The same layout, with compact frames in rows.
+const PRESENT: &str = "directory-3";
 
 /// Enough rows to freeze one sled database.
 const ROWS: u64 = 1500;
@@ -121,7 +123,7 @@ fn files_of(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 
 #[test]
 fn directories_of_earlier_builds_can_be_read() {
-    for name in [BEFORE_PACKS, PRESENT] {
+    for name in [BEFORE_PACKS, BEFORE_COMPACT_FRAMES, PRESENT] {
         let dir = tempfile::tempdir().unwrap();
         if name == PRESENT {
             golden::write_missing(name, || {

@@ -37,10 +37,26 @@ where
     memory: Arc<Store<u64, V>>,
 }
 
+/// Every memory engine with every policy that it has.
+pub(crate) const MEMORY_ENGINES: [(MemoryEngine, Policy); 11] = [
+    (MemoryEngine::Sharded, Policy::Auto),
+    (MemoryEngine::Sharded, Policy::TinyLfu),
+    (MemoryEngine::Sharded, Policy::Lru),
+    (MemoryEngine::Sharded, Policy::Lfu),
+    (MemoryEngine::Sharded, Policy::S3Fifo),
+    (MemoryEngine::Sharded, Policy::Sieve),
+    (MemoryEngine::Sharded, Policy::Fifo),
+    (MemoryEngine::Sharded, Policy::Random),
+    (MemoryEngine::Sharded, Policy::CostAware),
+    (MemoryEngine::Moka, Policy::TinyLfu),
+    (MemoryEngine::Moka, Policy::Lru),
+];
+
 /// The parts that an engine of a test is built from.
 pub(crate) struct Plan {
     pub(crate) tiers: Vec<Arc<dyn Tier>>,
     pub(crate) memory: bool,
+    pub(crate) memory_engine: (MemoryEngine, Policy),
     pub(crate) memory_bytes: u64,
     pub(crate) persistence: Persistence,
     pub(crate) selector: Arc<dyn Selector>,
@@ -61,6 +77,7 @@ impl Plan {
         Self {
             tiers,
             memory: true,
+            memory_engine: (MemoryEngine::Sharded, Policy::Lru),
             memory_bytes: 8 << 20,
             persistence: Persistence::LongTerm,
             selector: Arc::new(Table),
@@ -115,7 +132,8 @@ impl Plan {
         let (memory, memory_weight_max) = match self.memory {
             true => {
                 let bounds = Bounds::bytes(self.memory_bytes);
-                let store = Store::new(MemoryEngine::Sharded, bounds, Policy::Lru, on_departure);
+                let (engine, policy) = self.memory_engine;
+                let store = Store::new(engine, bounds, policy, on_departure);
                 (store, self.memory_bytes / 2)
             }
             false => (Store::Null(NullStore), 0),
@@ -145,8 +163,11 @@ impl Plan {
             invalidations: KeptInvalidations::default(),
             stall: self.stall,
             listener,
+            observer: None,
             dir: None,
             warm_restart: None,
+            learned: None,
+            rotation: None,
             held: Vec::new(),
         });
         Arc::new(TestEngine { engine, memory })

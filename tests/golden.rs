@@ -1,6 +1,6 @@
 //! Tests that frames of every released format can still be decoded.
 //!
-//! `tests/golden` holds frames in format 1. To add a frame, add a `check` here and run the tests
+//! `tests/golden` holds frames in format 1, and their compact forms (format 2). To add a frame, add a `check` here and run the tests
 //! with `LARDER_WRITE_GOLDEN=1`. Existing files are never overwritten.
 
 use std::fs;
@@ -11,7 +11,7 @@ use larder_core::Bytes;
 use larder_core::clock::Time;
 use larder_core::codec::{Codec, Encoded, ValueCodec, Values};
 use larder_core::compress::{Compress, unpack};
-use larder_core::frame::{self, CodecId, Compression, Frame, Header};
+use larder_core::frame::{self, CodecId, Compression, Frame, Header, compact};
 use larder_core::key::{EncodedKey, KeyCodec, NamedKeys};
 use larder_core::place::Kind;
 use larder_core::stream::{self, Stored, Summing};
@@ -176,6 +176,20 @@ fn data_frames_of_format_1_can_be_decoded() {
 #[cfg(feature = "lz4")]
 fn lz4_frames_of_format_1_can_be_decoded() {
     check("lz4", "larder ".repeat(500), Compress::lz4());
+}
+
+#[test]
+fn compact_frames_of_format_2_give_those_of_format_1() {
+    for name in ["number", "record", "bytes", "empty", "text", "zstd"] {
+        let whole = bytes_of(name);
+        let (header, attributes, payload) = frame::open_with_attributes(&whole, &key()).unwrap();
+        let mut written = Vec::new();
+        assert!(compact::shrink(&Frame::new(&header, &key(), attributes, payload), &mut written));
+        let name = format!("{name}-compact");
+        write_bytes(&name, || written.clone());
+        assert_eq!(bytes_of(&name), written, "{name}: this build writes other bytes");
+        assert_eq!(compact::expand(&written, key().as_bytes()), Some(whole));
+    }
 }
 
 #[test]

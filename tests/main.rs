@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 #![allow(clippy::print_stdout, reason = "long tests say what they counted")]
 
+mod adaptive;
 mod allocations;
 mod attributes;
 mod budgets;
@@ -33,6 +34,8 @@ mod invalid_input;
 mod invalidation;
 mod layers;
 mod lifecycle;
+#[cfg(all(feature = "observe", unix))]
+mod live;
 mod memo;
 mod model;
 mod nested_loads;
@@ -47,6 +50,7 @@ mod processes;
 #[cfg(feature = "metrics")]
 mod published;
 mod races;
+mod read_only;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "redis")]
@@ -67,6 +71,8 @@ mod routing;
 mod schedules;
 #[cfg(all(feature = "redis", target_os = "linux"))]
 mod scopes;
+#[cfg(feature = "encrypt")]
+mod sealing;
 mod shortage;
 mod staleness;
 mod stopped_leaders;

@@ -9,7 +9,7 @@ use larder_core::tier::Tier;
 use larder_exec::runtime::{Blocking, block_on};
 use larder_testkit::{FaultyTier, HashMapTier, Operation};
 
-use crate::fixtures::{Plan, TestEngine, counts, get, insert, remove};
+use crate::fixtures::{MEMORY_ENGINES, Plan, TestEngine, counts, get, insert, remove};
 
 /// The name of a change, the change, and the value expected after it.
 type Change = (&'static str, fn(&Arc<TestEngine>), Option<&'static str>);
@@ -25,12 +25,17 @@ fn disk() -> FaultyTier<HashMapTier> {
     FaultyTier::new(HashMapTier::new())
 }
 
-fn engines() -> [(&'static str, Arc<TestEngine>); 3] {
-    [
-        ("memory alone", Plan::over(vec![]).build()),
-        ("memory and a tier", Plan::over(vec![Arc::new(disk()) as Arc<dyn Tier>]).build()),
-        ("a tier alone", Plan::over(vec![Arc::new(disk()) as Arc<dyn Tier>]).without_memory().build()),
-    ]
+/// Every memory engine and policy, alone and over a tier, and a tier alone.
+fn engines() -> Vec<(String, Arc<TestEngine>)> {
+    let tier = || vec![Arc::new(disk()) as Arc<dyn Tier>];
+    let mut engines = vec![("a tier alone".to_owned(), Plan::over(tier()).without_memory().build())];
+    for memory_engine in MEMORY_ENGINES {
+        let alone = Plan { memory_engine, ..Plan::over(vec![]) };
+        let over = Plan { memory_engine, ..Plan::over(tier()) };
+        engines.push((format!("memory alone, {memory_engine:?}"), alone.build()));
+        engines.push((format!("memory and a tier, {memory_engine:?}"), over.build()));
+    }
+    engines
 }
 
 #[test]

@@ -42,10 +42,11 @@ fn errors(cache: &Cache<u64, Vec<u8>>) -> u64 {
     cache.stats().tiers.iter().map(|tier| tier.counts.errors).sum()
 }
 
-/// Writes values of every size until a write fails, because a tier noticed the loss.
+/// Writes values of every size until a tier has noticed the loss: it counts an error, and the write fails or
+/// is repeated in the new directory.
 fn write_until_noticed(cache: &Cache<u64, Vec<u8>>) {
-    let deadline = Instant::now() + PATIENCE;
-    while (60..67).all(|key| cache.try_insert(key, value(key)).is_ok()) {
+    let (before, deadline) = (errors(cache), Instant::now() + PATIENCE);
+    while (60..67).all(|key| cache.try_insert(key, value(key)).is_ok()) && errors(cache) == before {
         assert!(Instant::now() < deadline, "the loss is not noticed\n{}", cache.stats());
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arbitrary::Arbitrary;
 use larder_core::Bytes;
 use larder_core::clock::Time;
-use larder_core::frame::{self, CodecId, Compression, Frame, Head, Header};
+use larder_core::frame::{self, CodecId, Compression, Frame, Head, Header, compact};
 use larder_core::key::EncodedKey;
 use larder_core::place::Kind;
 use libfuzzer_sys::fuzz_target;
@@ -74,16 +74,38 @@ fn change(bytes: &mut Vec<u8>, change: &Change) {
     }
 }
 
+/// The compact form gives the frame again, or after a change one that is refused.
+fn check_compact(frame: &Frame, key: &EncodedKey, changes: &[Change]) {
+    let mut whole = Vec::new();
+    if !compact::shrink(frame, &mut whole) {
+        return;
+    }
+    assert!(whole.len() <= compact::len_max(frame));
+    assert_eq!(compact::kept_until(&whole), frame::kept_until(frame.head()));
+    let mut bytes = whole.clone();
+    changes.iter().for_each(|one| change(&mut bytes, one));
+    let expanded = compact::expand(&bytes, key.as_bytes());
+    if bytes == whole {
+        assert_eq!(expanded.as_deref(), Some(&frame.to_vec()[..]));
+    } else if let Some(expanded) = expanded.filter(|expanded| *expanded != frame.to_vec()) {
+        assert!(frame::open(&expanded, key).is_err(), "a changed frame was opened");
+    }
+}
+
 fuzz_target!(|input: Input| {
     match input {
         Input::Bytes { bytes, key } => {
             let _refused = Head::parse(&bytes);
+            let _refused = compact::expand(&bytes, &key);
+            let _refused = compact::kept_until(&bytes);
             let _refused = frame::open(&bytes.into(), &EncodedKey::new(key));
         }
         Input::Changed { parts, changes } => {
             let key = EncodedKey::new(parts.key.clone());
             let header = parts.header();
-            let whole = Frame::new(&header, &key, &parts.tags, parts.payload.clone().into()).to_vec();
+            let frame = Frame::new(&header, &key, &parts.tags, parts.payload.clone().into());
+            check_compact(&frame, &key, &changes);
+            let whole = frame.to_vec();
             let mut bytes = whole.clone();
             changes.iter().for_each(|one| change(&mut bytes, one));
             let unchanged = bytes == whole;

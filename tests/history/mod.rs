@@ -35,7 +35,7 @@ use tempfile::TempDir;
 
 use self::subject::Under;
 use self::troubles::Troubled;
-use crate::fixtures::{Plan, TestEngine};
+use crate::fixtures::{MEMORY_ENGINES, Plan, TestEngine};
 
 /// The tiers that a history runs over.
 #[derive(Clone, Copy, Debug)]
@@ -113,6 +113,8 @@ fn history(tiers: Tiers, trouble: bool, seed: u64) -> Report {
     let troubled = open(tiers, &dir);
     let mut plan = Plan::over(troubled.iter().map(Troubled::tier).collect());
     plan.memory = tiers.memory;
+    // Each engine and policy in turn.
+    plan.memory_engine = MEMORY_ENGINES[(seed % MEMORY_ENGINES.len() as u64) as usize];
     plan.memory_bytes = 64 << 10;
     plan.selector = Arc::new(Scaled);
     if rng.bool() {

@@ -7,6 +7,7 @@ use larder::EntryOptions;
 use larder_core::tier::Tier;
 use larder_exec::runtime::{Blocking, Runtime, block_on};
 use larder_testkit::history::{Act, Answer, Contract, History, Keeps, Recorder};
+use larder_tiers::memory::{MemoryEngine, Policy};
 
 use crate::director::{panic_quietly, turn};
 use crate::fixtures::{Plan, TestEngine};
@@ -57,7 +58,9 @@ impl Drop for Running<'_> {
 impl Scenario {
     /// An engine with memory alone.
     pub(crate) fn memory() -> Self {
-        Self::of(Plan::over(vec![]))
+        // Hits take the shared lock of a shard; in the other scenarios, with LRU, the exclusive one.
+        let memory_engine = (MemoryEngine::Sharded, Policy::S3Fifo);
+        Self::of(Plan { memory_engine, ..Plan::over(vec![]) })
     }
 
     /// An engine with memory in front of an asynchronous tier.

@@ -20,6 +20,7 @@ use larder_core::place::Kind;
 use quick_cache::UnitWeighter;
 
 const ENTRIES: u64 = 1000;
+const LARGE: u64 = 100_000;
 const HOUR: Duration = Duration::from_secs(3600);
 
 type Value = Arc<[u64; 8]>;
@@ -28,10 +29,16 @@ type Quick = quick_cache::sync::Cache<u64, Value, UnitWeighter, RandomState>;
 /// The name of a case, and what makes this many of its operations.
 type Case = (&'static str, fn(u64));
 
-const CASES: [Case; 18] = [
+const CASES: [Case; 23] = [
     ("moka", moka),
     ("quick", |count| quick_hits(count)),
     ("plain", |count| hits(&cache(10 * ENTRIES), &EntryOptions::new(), count)),
+    // To be timed, not counted: the samples a second are bounded, so their share depends on the speed.
+    ("observed", |count| hits(&built(larder::mcache("observed").observe(true)), &EntryOptions::new(), count)),
+    ("observed_insert", |count| {
+        let (cache, value) = (built(larder::mcache("observed").capacity(ENTRIES).observe(true)), value());
+        (0..count).for_each(|key| cache.insert(scattered(key), Arc::clone(&value)));
+    }),
     ("ttl", |count| hits(&built(larder::mcache("ttl").ttl(HOUR)), &EntryOptions::new(), count)),
     ("all", |count| {
         let options = EntryOptions::new().tag("a").tag("b");
@@ -45,6 +52,16 @@ const CASES: [Case; 18] = [
     ("insert_large", |count| {
         let (cache, value) = (cache(50_000), value());
         (0..count).for_each(|key| cache.insert(scattered(key) % 100_000, Arc::clone(&value)));
+    }),
+    // 100,000 keys in no order, as in `benches/compare`: for a profile by time.
+    ("plain_large", |count| large_hits(&cache(200_000), count)),
+    ("all_large", |count| {
+        large_hits(&built(larder::mcache("l").capacity(200_000).ttl(HOUR).stale(HOUR)), count)
+    }),
+    ("quick_large", |count| {
+        let cache = quick(200_000);
+        (0..LARGE).for_each(|key| cache.insert(key, value()));
+        (0..count).for_each(|hit| drop(black_box(cache.get(&large_key(hit)))));
     }),
     ("quick_insert", |count| {
         let (cache, value) = (quick(ENTRIES), value());
@@ -134,6 +151,11 @@ fn value() -> Value {
     Arc::new([7; 8])
 }
 
+/// One of [`LARGE`] keys, in no order.
+fn large_key(hit: u64) -> u64 {
+    (scattered(hit) >> 20) % LARGE
+}
+
 /// A key that was not used before.
 fn scattered(key: u64) -> u64 {
     key.wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -173,6 +195,11 @@ fn quick_hits(count: u64) {
     let cache = quick(10 * ENTRIES);
     (0..ENTRIES).for_each(|key| cache.insert(key, value()));
     (0..count).for_each(|hit| drop(black_box(cache.get(&(hit % ENTRIES)))));
+}
+
+fn large_hits(cache: &larder::Cache<u64, Value>, count: u64) {
+    (0..LARGE).for_each(|key| cache.insert(key, value()));
+    (0..count).for_each(|hit| drop(black_box(cache.get(&large_key(hit)))));
 }
 
 fn hits(cache: &larder::Cache<u64, Value>, options: &EntryOptions, count: u64) {

@@ -72,6 +72,10 @@ pub(crate) enum Command {
     Doctor,
     /// Replays a trace of requests against every policy at several sizes, and says what would pay.
     Simulate(SimulateArguments),
+    /// Shows the observed caches of running processes in the terminal. `?` lists the keys.
+    Top(TopArguments),
+    /// Serves the same as a page in the browser, to this machine alone unless `--listen` says otherwise.
+    Serve(ServeArguments),
     /// Prints the completions for a shell.
     Completions {
         /// The shell.
@@ -269,6 +273,31 @@ pub(crate) struct ConfigArguments {
     /// Prints the defaults as well.
     #[arg(long)]
     pub(crate) all: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TopArguments {
+    /// The time between two looks: 100ms to 1min.
+    #[arg(long, value_name = "SPAN", value_parser = span, default_value = "1s")]
+    pub(crate) interval: Duration,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ServeArguments {
+    /// The address and port to listen on; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7391")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// A further name that browsers may call this server by, beside `localhost` and the address. May be given
+    /// several times.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Vec<String>,
+    /// A file whose first line is the token that the page asks for before it invalidates or clears. Default: the
+    /// page changes nothing. Must be readable by its owner alone.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The time between two looks: 100ms to 1min.
+    #[arg(long, value_name = "SPAN", value_parser = span, default_value = "1s")]
+    pub(crate) interval: Duration,
 }
 
 fn tier(text: &str) -> Result<TierKind, String> {

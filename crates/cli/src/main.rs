@@ -8,8 +8,14 @@ mod catalog;
 mod command;
 mod entry;
 mod exit;
+#[cfg(unix)]
+mod live;
 mod printer;
+#[cfg(unix)]
+mod serve;
 mod source;
+#[cfg(unix)]
+mod top;
 mod transfer;
 
 use std::process::ExitCode;

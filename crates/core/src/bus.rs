@@ -57,4 +57,13 @@ pub trait Bus: Send + Sync + 'static {
     /// The last moment at which the bus was certainly complete; `None` before the first one. A listener may
     /// call this while it handles a notice.
     fn last_contact(&self) -> Option<Instant>;
+
+    /// The digest that notices about this key have in place of the key; `None` if they have the key.
+    ///
+    /// # Behavior
+    /// - Constant over the life of the bus.
+    /// - By default, keys above 128 bytes have their own digest.
+    fn digest_in_notices(&self, key: &EncodedKey) -> Option<u128> {
+        (key.as_bytes().len() > 128).then(|| key.digest())
+    }
 }

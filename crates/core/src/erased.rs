@@ -131,6 +131,11 @@ impl Key {
         Self { key, copy: Some(copy::<K>) }
     }
 
+    /// Whether the type of the key is known to be `Clone`.
+    pub fn is_cloneable(&self) -> bool {
+        self.copy.is_some()
+    }
+
     /// The key by reference.
     pub fn as_any(&self) -> &(dyn Any + Send + Sync) {
         &*self.key
@@ -426,6 +431,16 @@ pub trait AnyKeyCodec: Send + Sync {
     /// # Errors
     /// Those of [`KeyCodec::decode`].
     fn decode(&self, bytes: &[u8]) -> Result<Key>;
+}
+
+impl<C: AnyKeyCodec + ?Sized> AnyKeyCodec for Arc<C> {
+    fn encode(&self, key: &(dyn Any + Send + Sync)) -> Result<EncodedKey> {
+        (**self).encode(key)
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<Key> {
+        (**self).decode(bytes)
+    }
 }
 
 /// Adapts a codec of typed keys or values to type-erased ones.

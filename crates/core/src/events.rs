@@ -65,6 +65,13 @@ pub enum Event<K> {
         /// The new home.
         to: TierKind,
     },
+    /// An entry that was read is sealed by a key that the cache does not have. It counts as a miss, and stays.
+    Unopened {
+        /// Its key.
+        key: Arc<K>,
+        /// The tier that has it.
+        tier: TierKind,
+    },
     /// A caller removed an entry.
     Removed {
         /// Its key.
@@ -132,6 +139,7 @@ impl<K> Clone for Event<K> {
             Self::Expired { key, tier } => Self::Expired { key: Arc::clone(key), tier: *tier },
             Self::Promoted { key, from } => Self::Promoted { key: Arc::clone(key), from: *from },
             Self::Moved { key, from, to } => Self::Moved { key: Arc::clone(key), from: *from, to: *to },
+            Self::Unopened { key, tier } => Self::Unopened { key: Arc::clone(key), tier: *tier },
             Self::Removed { key } => Self::Removed { key: Arc::clone(key) },
             Self::Invalidated(extent) => Self::Invalidated(extent.clone()),
             Self::TierDown { tier, line } => Self::TierDown { tier: *tier, line: *line },
@@ -155,6 +163,7 @@ impl<K> Event<K> {
             Self::Expired { key, tier } => Event::Expired { key: map(key)?, tier },
             Self::Promoted { key, from } => Event::Promoted { key: map(key)?, from },
             Self::Moved { key, from, to } => Event::Moved { key: map(key)?, from, to },
+            Self::Unopened { key, tier } => Event::Unopened { key: map(key)?, tier },
             Self::Removed { key } => Event::Removed { key: map(key)? },
             Self::Invalidated(extent) => Event::Invalidated(match extent {
                 Extent::Key(key) => Extent::Key(map(key)?),
@@ -179,6 +188,7 @@ impl<K> Event<K> {
             Self::Expired { .. } => "expired",
             Self::Promoted { .. } => "promoted",
             Self::Moved { .. } => "moved",
+            Self::Unopened { .. } => "unopened",
             Self::Removed { .. } => "removed",
             Self::Invalidated(_) => "invalidated",
             Self::TierDown { .. } => "tier down",
@@ -197,6 +207,7 @@ impl<K> Event<K> {
             | Self::Expired { key, .. }
             | Self::Promoted { key, .. }
             | Self::Moved { key, .. }
+            | Self::Unopened { key, .. }
             | Self::Removed { key }
             | Self::Dropped { key, .. }
             | Self::Invalidated(Extent::Key(key)) => Some(key),
@@ -222,7 +233,7 @@ pub enum Writer {
 pub enum Cause {
     /// The tier made room within its budget, or did not admit the entry because others are used more often.
     Capacity,
-    /// The entry was torn, foreign, or of another schema or type.
+    /// The entry was torn, foreign, not authentic, or of another schema or type.
     Refused,
 }
 

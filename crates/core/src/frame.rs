@@ -14,6 +14,8 @@ use crate::key::EncodedKey;
 use crate::place::Kind;
 use crate::stream::Sums;
 
+pub mod compact;
+
 /// The first four bytes of every frame.
 pub const MAGIC: [u8; 4] = *b"LRDR";
 /// The format version this build writes.
@@ -51,6 +53,8 @@ pub enum CodecId {
     Pixels = 8,
     /// An Arrow IPC stream of one record batch.
     Arrow = 9,
+    /// Another frame, sealed. No reader decodes it as a value.
+    Sealed = 10,
 }
 
 /// The compression of a payload.
@@ -77,7 +81,7 @@ macro_rules! from_byte {
     };
 }
 
-from_byte!(CodecId: Raw, Bincode, MessagePack, Json, Numbers, Text, Absent, Array, Pixels, Arrow);
+from_byte!(CodecId: Raw, Bincode, MessagePack, Json, Numbers, Text, Absent, Array, Pixels, Arrow, Sealed);
 from_byte!(Compression: None, Zstd, Lz4);
 
 /// Why bytes are not a usable frame.
@@ -105,6 +109,9 @@ pub enum FrameError {
     /// The frame belongs to another key.
     #[error("the frame belongs to another key")]
     OtherKey,
+    /// The frame is sealed, and the reader has no key for it.
+    #[error("the frame is sealed by a key that this cache does not have")]
+    Sealed,
 }
 
 /// The fields of a head, apart from key and tags.
@@ -158,6 +165,11 @@ impl Frame {
     pub fn new(header: &Header, key: &EncodedKey, tags: &[u8], payload: Bytes) -> Self {
         let told = Payload { len: payload.len() as u64, sum: xxh3_64(&payload), chunked: false };
         Self { head: head(header, key, tags, told).into(), body: payload }
+    }
+
+    /// The frame of a head that [`head`] encoded and of its payload.
+    pub fn from_parts(head: Vec<u8>, payload: Bytes) -> Self {
+        Self { head: head.into(), body: payload }
     }
 
     /// The fixed part, the key and the tags.
@@ -343,6 +355,18 @@ impl<'a> Head<'a> {
         })
     }
 
+    /// Checks that the frame is one of `key`.
+    ///
+    /// # Errors
+    /// [`FrameError::OtherKey`]; [`FrameError::Sealed`] if the key is not told.
+    pub fn check_key(&self, key: &EncodedKey) -> Result<(), FrameError> {
+        match self.header.codec {
+            _ if self.key == key.as_bytes() => Ok(()),
+            CodecId::Sealed => Err(FrameError::Sealed),
+            _ => Err(FrameError::OtherKey),
+        }
+    }
+
     /// Bytes of the head.
     pub fn len(&self) -> usize {
         FIXED_LEN + self.key.len() + self.tags.len()
@@ -416,9 +440,7 @@ pub fn open_with_attributes<'a>(
     key: &EncodedKey,
 ) -> Result<(Header, &'a [u8], Bytes), FrameError> {
     let head = Head::parse(bytes)?;
-    if head.key != key.as_bytes() {
-        return Err(FrameError::OtherKey);
-    }
+    head.check_key(key)?;
     match (bytes.len() as u64).cmp(&head.frame_len()) {
         std::cmp::Ordering::Less => return Err(FrameError::Truncated),
         std::cmp::Ordering::Greater => return Err(FrameError::Trailing),

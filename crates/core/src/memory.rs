@@ -223,6 +223,11 @@ where
         false
     }
 
+    /// Whether the policy asks for the [cost](Record::cost) of a record.
+    fn uses_cost(&self) -> bool {
+        true
+    }
+
     /// As [`insert`](Self::insert), under a lock of the caller.
     ///
     /// # Behavior

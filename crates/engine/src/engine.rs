@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use larder_core::Result;
 use larder_core::clock::Clock;
 use larder_core::entry_meta::{EntryMeta, Freshness, LiveEntryMeta};
 use larder_core::erased::{AnyLookup, Key, Memory, Value};
 use larder_core::invalidation::{InvalidationLog, InvalidationRecord};
-use larder_core::key::{EncodedKey, Equivalent};
+use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::{Bounds, Lifespan, MemoryStore, Record, Removed};
-use larder_core::place::{Facts, Placement, TIERS_MAX, TierFacts};
+use larder_core::place::{Facts, LearnedFile, Placement, TIERS_MAX, TierFacts};
 use larder_core::stats::{CacheCounters, Count, Stats, Striped, TierCounts, TierStats};
 use larder_core::tier::{Capability, EntryVersion, TierKind};
-use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use crate::coherence::port::CoherencePort;
@@ -26,7 +26,10 @@ use crate::key_lock::KeyLocks;
 use crate::key_lock::reentrancy;
 use crate::lifecycle::{Lifecycle, OpenedDir};
 use crate::load::backoff::Backoffs;
+use crate::observation::Observer;
+use crate::read::on_thread::can_read;
 use crate::selector::Hints;
+use crate::selector::lessons::Pupil;
 use crate::tier_stack::TierStack;
 use crate::tier_stack::key_encodings::Encodings;
 use crate::tier_stack::tier_handle::TierHandle;
@@ -36,7 +39,8 @@ use crate::time::restart;
 use crate::time::timeline::Timeline;
 use crate::warm_restart::WarmRestart;
 use larder_exec::background::Pool;
-use larder_exec::runtime::{Runtime, block_on, process_id};
+use larder_exec::origin::Origin;
+use larder_exec::runtime::{Runtime, block_on};
 
 /// A function that returns the weight of an entry.
 pub type Weigher = Box<dyn Fn(&dyn Any, &dyn Any) -> u32 + Send + Sync>;
@@ -90,10 +94,17 @@ pub struct Parts {
     /// The listener for events. The memory store must itself report the entries that leave it, see
     /// [`EventSink::on_departure`].
     pub listener: Option<EventSink>,
+    /// What remembers keys and events for those who look at the cache. The memory store must itself report the
+    /// entries that leave it, see [`Observer::on_departure`].
+    pub observer: Option<Arc<Observer>>,
     /// The directory of the tiers, if they have one.
     pub dir: Option<OpenedDir>,
     /// The list of the hottest keys, if they are to be read back.
     pub warm_restart: Option<WarmRestart>,
+    /// Where what the selector learns is kept, if the cache has a directory.
+    pub learned: Option<Box<dyn LearnedFile>>,
+    /// Changes the keys that the tiers are sealed with, if they are sealed.
+    pub rotation: Option<Box<dyn Any + Send + Sync>>,
     /// Locks and similar values, dropped when the cache is closed.
     pub held: Vec<Box<dyn Any + Send>>,
 }
@@ -106,13 +117,19 @@ pub struct Engine {
     /// Whether the short paths (`memory_only.rs`) may be taken: memory is the only tier, there is no
     /// listener, and the time to live does not depend on keys and values.
     pub(crate) is_short: bool,
+    /// Whether threads read without a future (`read/on_thread.rs`).
+    pub(crate) reads_on_thread: bool,
     pub(crate) stack: Option<TierStack>,
     /// How the cache stays coherent with other processes.
     pub(crate) coherence: Arc<dyn CoherencePort>,
     /// Whether copies in memory must be confirmed before they serve: what the port said when the
     /// engine was built, so that a hit need not ask it.
     pub(crate) confirms_copies: bool,
+    /// Whether a hit takes the long path: copies are confirmed, or the cache is observed.
+    hits_take_long_path: bool,
     pub(crate) hints: Hints,
+    /// The selector, if it learns.
+    pub(crate) pupil: Option<Pupil>,
     pub(crate) expiry: LiveExpiry,
     pub(crate) timeline: Arc<Timeline>,
     pub(crate) invalidations: Arc<Invalidations>,
@@ -127,6 +144,7 @@ pub struct Engine {
     pub(crate) stall: Option<Duration>,
     pub(crate) dir: Option<OpenedDir>,
     pub(crate) warm_restart: Option<WarmRestart>,
+    pub(crate) rotation: Option<Box<dyn Any + Send + Sync>>,
     pub(crate) held: Mutex<Vec<Box<dyn Any + Send>>>,
     pub(crate) key_locks: Arc<KeyLocks>,
     pub(crate) encodings: Encodings,
@@ -134,20 +152,12 @@ pub struct Engine {
     pub(crate) memory_hits: Striped,
     pub(crate) memory_puts: Count,
     pub(crate) closed: AtomicBool,
-    /// Id of the process that built the cache.
-    pub(crate) process: u32,
+    /// The process that built the cache.
+    pub(crate) origin: Origin,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) events: Events,
     /// Called when the last handle is dropped, before anything else is.
     pub(crate) on_last_handle: OnceLock<fn(&Self)>,
-}
-
-/// The error in a forked child that uses the cache of its parent.
-#[cold]
-pub(crate) fn forked() -> Error {
-    let message = "this process was forked from the one that built the cache and cannot use its tiers: \
-                   build the cache after the fork";
-    Error::new(ErrorKind::Closed, message)
 }
 
 impl Engine {
@@ -160,19 +170,25 @@ impl Engine {
         let earliest = restart::earliest(noted, &*parts.clock, tiers, &invalidations);
         let timeline = Arc::new(Timeline::new(parts.clock, earliest));
         tiers.iter().for_each(|handle| handle.keep_time(&timeline));
+        let reads_on_thread = can_read(parts.coherence.as_ref(), tiers);
         let coherence = coherence::choose(parts.coherence, tiers, (&invalidations, &timeline));
         let expires = AtomicBool::new(parts.expiry.is_set() || tiers.iter().any(TierHandle::expires));
         let expiry = LiveExpiry::new(parts.expiry);
-        let is_short = parts.stack.is_none() && parts.listener.is_none() && expiry.said().ttl_by.is_none();
+        let is_heard = parts.listener.is_some() || parts.observer.is_some();
+        let is_short = parts.stack.is_none() && !is_heard && expiry.said().ttl_by.is_none();
+        let pupil = parts.stack.as_ref().and_then(|stack| Pupil::new(stack, parts.learned));
         let engine = Arc::new(Self {
             is_short,
+            reads_on_thread,
             memory: parts.memory,
             confirms_copies: coherence.confirms_copies(),
+            hits_take_long_path: coherence.confirms_copies() || parts.observer.is_some(),
             coherence,
             memory_weight_max: parts.memory_weight_max,
             weigh: parts.weigh,
             stack: parts.stack,
             hints: parts.hints,
+            pupil,
             expiry,
             timeline,
             invalidations,
@@ -183,6 +199,7 @@ impl Engine {
             stall: parts.stall,
             dir: parts.dir,
             warm_restart: parts.warm_restart,
+            rotation: parts.rotation,
             held: Mutex::new(parts.held),
             key_locks: KeyLocks::new(),
             encodings: Encodings::default(),
@@ -190,9 +207,9 @@ impl Engine {
             memory_hits: Striped::default(),
             memory_puts: Count::default(),
             closed: AtomicBool::new(false),
-            process: process_id(),
+            origin: Origin::here(),
             lifecycle: Lifecycle::default(),
-            events: Events::new(parts.listener),
+            events: Events::new(parts.listener, parts.observer),
             on_last_handle: OnceLock::new(),
         });
         engine.memory.attach(Arc::new(RecordLifetimes {
@@ -210,26 +227,13 @@ impl Engine {
     #[inline]
     pub fn hit<K, V, Q>(&self, memory: &impl MemoryStore<K, V>, key: &Q) -> Option<V>
     where
-        K: Hash + Eq,
-        Q: Hash + Equivalent<K> + ?Sized,
+        K: Hash + Eq + Send + Sync + 'static,
+        Q: Lookup<K> + ?Sized,
     {
-        if self.confirms_copies {
-            return self.hit_confirmed(memory, key);
+        if self.hits_take_long_path {
+            return self.hit_on_long_path(memory, key);
         }
         let value = memory.value(key, |lifecycle| self.is_fresh(lifecycle))?;
-        self.memory_hits.increment();
-        Some(value)
-    }
-
-    /// As [`hit`](Self::hit), where other processes or nodes change entries.
-    #[cold]
-    fn hit_confirmed<K, V, Q>(&self, memory: &impl MemoryStore<K, V>, key: &Q) -> Option<V>
-    where
-        K: Hash + Eq,
-        Q: Hash + Equivalent<K> + ?Sized,
-    {
-        let record = self.confirmed_by(|| memory.get(key))?;
-        let value = Some(record).filter(|record| self.is_fresh(record.lifespan()))?.value?;
         self.memory_hits.increment();
         Some(value)
     }
@@ -237,10 +241,10 @@ impl Engine {
     /// As [`hit`](Self::hit), but `None` if a refresh of the entry is due.
     pub fn hit_unless_due<K, V>(&self, memory: &impl MemoryStore<K, V>, key: &K) -> Option<V>
     where
-        K: Hash + Eq,
+        K: Hash + Eq + Send + Sync + 'static,
     {
-        if self.confirms_copies {
-            return None;
+        if self.hits_take_long_path {
+            return self.hit_unless_due_on_long_path(memory, key);
         }
         let value = memory
             .value(key, |lifecycle| !self.is_refresh_due(lifecycle.terms) && self.is_fresh(lifecycle))?;
@@ -267,7 +271,7 @@ impl Engine {
     }
 
     #[inline]
-    fn is_fresh(&self, lifecycle: Lifespan<'_>) -> bool {
+    pub(crate) fn is_fresh(&self, lifecycle: Lifespan<'_>) -> bool {
         match lifecycle.terms {
             None => self.invalidations.spares(lifecycle.stamp),
             Some(terms) => self.is_fresh_by(lifecycle.stamp, terms),
@@ -276,7 +280,6 @@ impl Engine {
 
     /// Returns whether an entry may be served by its deadline and by the invalidations. If so,
     /// records a use of it.
-    #[inline]
     fn is_fresh_by(&self, stamp: u64, terms: &LiveEntryMeta) -> bool {
         let now = self.timeline.now();
         let fresh = now < terms.until()
@@ -375,15 +378,15 @@ impl Engine {
     /// Returns whether this is a forked child of the process that built the cache. The child has
     /// none of the threads that the tiers need, and may have locks that are never released.
     ///
-    /// Costs a system call.
+    /// Costs an atomic load.
     pub(crate) fn is_forked(&self) -> bool {
-        process_id() != self.process
+        self.origin.is_forked()
     }
 
     /// Fails if the cache was closed, or if this is a forked child that has tiers.
     pub(crate) fn check_open(&self) -> Result<()> {
         self.check_not_closed()?;
-        if self.has_tiers() && self.is_forked() { Err(forked()) } else { Ok(()) }
+        if self.has_tiers() && self.is_forked() { Err(crate::lifecycle::forked()) } else { Ok(()) }
     }
 
     /// Encodes the key for the tiers. `None` if there are none.

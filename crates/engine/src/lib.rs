@@ -27,6 +27,7 @@ mod key_lock;
 mod lifecycle;
 mod load;
 mod memory_only;
+pub mod observation;
 mod promise;
 mod read;
 pub mod selector;

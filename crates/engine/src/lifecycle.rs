@@ -16,9 +16,10 @@ use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use crate::coherence::port::SingleProcess;
-use crate::engine::{Engine, forked};
+use crate::engine::Engine;
 use crate::key_lock::reentrancy;
 use crate::promise::Promise;
+use crate::selector::lessons::Pupil;
 use crate::tier_stack::tier_handle::TierHandle;
 use larder_exec::runtime::{Leaving, Runtime, block_on, hand_off};
 
@@ -35,6 +36,11 @@ pub struct OpenedDir {
 pub type TaggedKey = (Key, Vec<Tag>);
 
 impl Engine {
+    /// Returns what changes the keys of sealed tiers, if they are sealed.
+    pub fn rotation(&self) -> Option<&(dyn Any + Send + Sync)> {
+        self.rotation.as_deref()
+    }
+
     /// Returns the directory of the tiers, if they have one.
     pub fn dir(&self) -> Option<&Path> {
         self.dir.as_ref().map(|dir| dir.path.as_path())
@@ -242,6 +248,11 @@ impl Engine {
         {
             tracing::warn!(target: "larder", cache = self.lifecycle.name(), %error, "cannot write the hottest keys; memory starts cold");
         }
+        if remove == Remove::Nothing
+            && let Some(Err(error)) = self.pupil.as_ref().map(Pupil::write)
+        {
+            tracing::warn!(target: "larder", cache = self.lifecycle.name(), %error, "cannot write what the selector has learned");
+        }
         reentrancy::within(|| self.memory.clear());
         let mut outcome = self.invalidations.note_time(self.timeline.now());
         for handle in self.tiers() {
@@ -259,6 +270,17 @@ impl Engine {
         }
         self.held.lock().clear();
         outcome
+    }
+
+    /// Holds a value until the cache is closed or dropped; drops it at once if it is closed.
+    pub fn hold(&self, value: Box<dyn Any + Send>) {
+        let mut held = self.held.lock();
+        if self.is_ended() {
+            drop(held);
+            drop(value);
+            return;
+        }
+        held.push(value);
     }
 
     /// Counts one more handle of a user.
@@ -422,6 +444,14 @@ impl Lifecycle {
     }
 }
 
+/// The error in a forked child that uses the cache of its parent.
+#[cold]
+pub(crate) fn forked() -> Error {
+    let message = "this process was forked from the one that built the cache and cannot use its tiers: \
+                   build the cache after the fork";
+    Error::new(ErrorKind::Closed, message)
+}
+
 /// A cache that is being closed. If it is dropped before the end, the waiters get an error.
 struct Ending(Arc<Engine>);
 
@@ -436,7 +466,7 @@ impl Drop for Ending {
 /// that may block; each of them closes itself then, and logs failures.
 impl Drop for Engine {
     fn drop(&mut self) {
-        if self.stack.is_some() && self.is_forked() {
+        if self.stack.is_some() && self.origin.is_forked() {
             // The tiers belong to the parent process. Dropping them would wait for its threads.
             let coherence = std::mem::replace(&mut self.coherence, Arc::new(SingleProcess));
             std::mem::forget((self.stack.take(), coherence, std::mem::take(self.held.get_mut())));

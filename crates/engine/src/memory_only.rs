@@ -61,7 +61,7 @@ impl Engine {
         // Runs code of the user, so it comes before the key lock.
         let weight = self.weight_of(&key, Some(&value), 0);
         let (created, stamp) = (self.timeline.now(), self.invalidations.stamp());
-        if !self.fits_memory(weight) {
+        if !fits(memory, weight) {
             return Err((key, value));
         }
         let hash = self.key_locks.hash(&key);
@@ -133,7 +133,7 @@ impl Engine {
         }
         self.counters.misses.increment();
         let lead = Leader { leader, encoded, precondition, stamp, stale: None };
-        Ok(Begun::Load(Load::new(self, Some(lead))))
+        Ok(Begun::Load(Load::at_once(self, lead)))
     }
 
     /// Leads a load of a key that has a record in memory.
@@ -192,7 +192,7 @@ impl Load {
         let weight = key.map_or(u32::MAX, |key| engine.weight_of(key, Some(&copy), 0));
         let created = engine.timeline.now();
         let terms = engine.terms_at_once(created);
-        if !engine.fits_memory(weight) {
+        if !fits(memory, weight) {
             self.lead = Some(lead);
             return Err(self);
         }
@@ -206,7 +206,7 @@ impl Load {
             // Closed meanwhile: nothing is stored after `close`.
             ClaimNow::Granted(..) if engine.is_inactive() => Some(false),
             ClaimNow::Granted(lock, key) => Some(key.into_inner::<K>().is_some_and(|key| {
-                let cost = ReloadCost::of(took);
+                let cost = if memory.uses_cost() { ReloadCost::of(took) } else { ReloadCost::default() };
                 let record = Record { value: Some(copy), cost, ..record(created, lead.stamp, terms, weight) };
                 let _fits = memory.insert_under(key, record, lock);
                 true
@@ -226,6 +226,11 @@ impl Load {
         }
         Ok(())
     }
+}
+
+/// Returns whether memory accepts an entry of this weight.
+fn fits<K: Hash + Eq, V>(memory: &impl MemoryStore<K, V>, weight: u32) -> bool {
+    memory.bounds().bytes.is_none_or(|max| u64::from(weight) <= max)
 }
 
 /// A record of an entry that is at home in memory, without its value.

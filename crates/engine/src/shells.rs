@@ -57,6 +57,33 @@ impl Engine {
     }
 }
 
+impl<'a> Threads<'a> {
+    /// Looks `key` up in the tiers beyond memory, for a caller that missed in memory.
+    pub fn get(self, key: &'a dyn AnyLookup) -> Result<Option<Value>> {
+        self.0.get_on_thread(key).unwrap_or_else(|| block_on(self.0.get::<Blocking>(key)))
+    }
+
+    /// Stores a value. Returns its placement.
+    pub fn insert(self, key: Key, value: Value, options: EntryOptions) -> Result<Placement> {
+        let inserted = self.0.insert_on_thread((key, value, options));
+        inserted
+            .unwrap_or_else(|(key, value, options)| block_on(self.0.insert::<Blocking>(key, value, options)))
+    }
+}
+
+#[cfg(feature = "async")]
+impl<'a> Tasks<'a> {
+    /// Looks `key` up in the tiers beyond memory, for a caller that missed in memory.
+    pub fn get(self, key: &'a dyn AnyLookup) -> Boxed<'a, Result<Option<Value>>> {
+        Box::pin(self.0.get::<Tokio>(key))
+    }
+
+    /// Stores a value. Returns its placement.
+    pub fn insert(self, key: Key, value: Value, options: EntryOptions) -> Boxed<'a, Result<Placement>> {
+        Box::pin(self.0.insert::<Tokio>(key, value, options))
+    }
+}
+
 /// Defines the same operations for threads and for tasks.
 macro_rules! verbs {
     ($(
@@ -85,8 +112,6 @@ macro_rules! verbs {
 }
 
 verbs! {
-    /// Looks `key` up in the tiers beyond memory, for a caller that missed in memory.
-    fn get(key: &'a dyn AnyLookup) -> Result<Option<Value>>;
     /// Looks up keys that memory does not have. Returns the values in the order of the keys.
     fn get_many(keys: &'a [&'a dyn AnyLookup]) -> Vec<Option<Value>>;
     /// Returns whether a tier has an entry for `key`.
@@ -97,8 +122,6 @@ verbs! {
     fn explain(key: &'a dyn AnyLookup) -> Result<Explanation>;
     /// Opens a reader of the value of `key`.
     fn open(key: &'a dyn AnyLookup, bytes_of: BytesOf) -> Result<Option<EntryReader>>;
-    /// Stores a value. Returns its placement.
-    fn insert(key: Key, value: Value, options: EntryOptions) -> Result<Placement>;
     /// Stores entries. Continues after a failure. Returns the outcome of each, in order.
     fn insert_many(entries: Vec<(Key, Value)>, options: EntryOptions) -> Vec<Result<Placement>>;
     /// Stores a value unless there is an entry. Returns whether it was stored.

@@ -6,6 +6,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod background;
+pub mod origin;
 #[cfg(feature = "async")]
 mod orphan_runner;
 pub mod runtime;

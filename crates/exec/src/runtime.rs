@@ -315,6 +315,13 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
+/// Runs a closure that may block this thread.
+pub fn on_this_thread<R>(work: impl FnOnce() -> R) -> R {
+    #[cfg(feature = "async")]
+    let _here = in_a_thread();
+    work()
+}
+
 std::thread_local! {
     /// The earliest deadline set by the future that this thread polls.
     static ALARM: Cell<Option<Instant>> = const { Cell::new(None) };

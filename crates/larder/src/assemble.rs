@@ -1,5 +1,10 @@
 //! Assembles a cache from tiers and an engine; no other module uses both.
 
+#[cfg(feature = "_codec")]
+mod learned;
+#[cfg(feature = "_codec")]
+mod read_only;
+
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -92,18 +97,24 @@ impl<K> ListenerParts<K> {
     }
 }
 
+/// What a memory-only cache has beside memory.
+pub(crate) struct MemoryOnlyParts<K> {
+    pub(crate) expiry: Expiry,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) listener: Option<ListenerParts<K>>,
+    #[cfg(feature = "observe")]
+    pub(crate) observer: crate::observation::ObserverParts,
+}
+
 /// Builds a memory-only cache.
-pub(crate) fn memory_only<K, V>(
-    name: &str,
-    memory: MemoryPlan,
-    expiry: Expiry,
-    (clock, listener): (Arc<dyn Clock>, Option<ListenerParts<K>>),
-) -> Cache<K, V>
+pub(crate) fn memory_only<K, V>(name: &str, memory: MemoryPlan, parts: MemoryOnlyParts<K>) -> Cache<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    let (listener, on_departure) = ListenerParts::parts(listener);
+    let (listener, on_departure) = ListenerParts::parts(parts.listener);
+    #[cfg(feature = "observe")]
+    let on_departure = parts.observer.on_departure(on_departure);
     let store = memory.store(on_departure);
     let engine = Engine::new(Parts {
         memory: erased(&store),
@@ -118,374 +129,27 @@ where
             home: None,
             thresholds: Thresholds::default(),
         },
-        expiry,
-        clock,
+        expiry: parts.expiry,
+        clock: parts.clock,
         coherence: None,
         invalidations: KeptInvalidations::default(),
         stall: Some(STALL),
         listener,
+        #[cfg(feature = "observe")]
+        observer: parts.observer.observer.clone(),
+        #[cfg(not(feature = "observe"))]
+        observer: None,
         dir: None,
         warm_restart: None,
+        learned: None,
+        rotation: None,
         held: Vec::new(),
     });
-    Cache::register(engine, store, (name, CacheKind::Memory))
+    let cache = Cache::register(engine, store, (name, CacheKind::Memory));
+    #[cfg(feature = "observe")]
+    parts.observer.list(&cache.inner.engine, CacheKind::Memory);
+    cache
 }
 
 #[cfg(feature = "_codec")]
-mod byte_tiers {
-    use std::path::{Path, PathBuf};
-    #[cfg(feature = "redis")]
-    use std::time::Duration;
-
-    #[cfg(feature = "redis")]
-    use larder_core::ErrorKind;
-    #[cfg(feature = "redis")]
-    use larder_core::bus::Coherence;
-    use larder_core::codec::ValueCodec;
-    use larder_core::compress::Compress;
-    use larder_core::erased::{AnyKeyCodec, Memory, TypedCodec, Value};
-    use larder_core::invalidation::InvalidationLog;
-    use larder_core::key::KeyCodec;
-    use larder_core::place::{Selector, TierList};
-    use larder_core::tier::{Position, Tier, TierKind, TierOptions};
-    use larder_core::{Durability, Error, Result};
-    #[cfg(feature = "redis")]
-    use larder_engine::CoherencePlan;
-    use larder_engine::{DirtyFlag, EventSink, TierHandle, TierStack, WarmRestart};
-    use larder_tiers::memory::NullStore;
-    use larder_tiers::{DiskBudget, FileInvalidationLog, FoundInvalidations, NullTier};
-
-    use super::{
-        Arc, Cache, CacheKind, Clock, Engine, Expiry, Hash, Hints, KeptInvalidations, ListenerParts,
-        MemoryPlan, Parts, Sharing, Store, Weigh, erased,
-    };
-    use crate::locked_dir::LockedDir;
-
-    /// The configuration of a cache with byte tiers.
-    pub(crate) struct TieredPlan {
-        pub(crate) name: String,
-        pub(crate) kind: CacheKind,
-        /// `None` for no memory tier.
-        pub(crate) memory: Option<MemoryPlan>,
-        /// The tiers beyond memory.
-        pub(crate) tiers: TierList,
-        /// The tiers that the user brings.
-        pub(crate) own: Vec<OwnTier>,
-        pub(crate) tier_options: Vec<(TierKind, TierOptions)>,
-        pub(crate) dir: Option<PathBuf>,
-        pub(crate) disk_bytes: u64,
-        pub(crate) durability: Durability,
-        /// How many of the hottest entries are read into memory when the cache is opened.
-        pub(crate) warm_restart: usize,
-        #[cfg(feature = "redis")]
-        pub(crate) shared: Option<SharedPlan>,
-        /// The build fails if the cache lacks one of these tiers.
-        pub(crate) required: TierList,
-        /// The source of `require`, for error messages.
-        pub(crate) required_by: String,
-        pub(crate) compress: Compress,
-        pub(crate) schema: u32,
-        pub(crate) hints: Hints,
-        pub(crate) selector: Arc<dyn Selector>,
-        pub(crate) expiry: Expiry,
-        pub(crate) clock: Arc<dyn Clock>,
-    }
-
-    /// A tier that the user brings.
-    pub(crate) struct OwnTier {
-        pub(crate) position: Position,
-        pub(crate) tier: Arc<dyn Tier>,
-    }
-
-    impl OwnTier {
-        /// Whether the entries outlive the process and belong to this cache alone. What tells which of them
-        /// may be served then is in the directory of the cache.
-        fn needs_directory(&self) -> bool {
-            let capability = self.tier.capability();
-            capability.persistent && !capability.shared
-        }
-
-        fn handle(self, dir: Option<&Path>, clock: &Arc<dyn Clock>) -> Result<TierHandle> {
-            let dir = dir.filter(|_| self.needs_directory());
-            let flag = dir.map(|dir| DirtyFlag::open(&dir.join(format!("outdated-{}", self.tier.kind()))));
-            let handle = TierHandle::with(self.tier, Arc::clone(clock), flag.transpose()?);
-            Ok(handle.at(self.position))
-        }
-    }
-
-    /// What of a cache with tiers of bytes depends on its types.
-    pub(crate) struct TypedParts<K, V> {
-        pub(crate) keys: Box<dyn KeyCodec<K>>,
-        pub(crate) values: Box<dyn ValueCodec<V>>,
-        pub(crate) listener: Option<ListenerParts<K>>,
-    }
-
-    /// The same without the types.
-    struct ErasedParts {
-        keys: Box<dyn AnyKeyCodec>,
-        values: Box<dyn ValueCodec<Value>>,
-        listener: Option<EventSink>,
-        memory: Arc<dyn Memory>,
-    }
-
-    /// The shared server, and the namespace there.
-    #[cfg(feature = "redis")]
-    pub(crate) struct SharedPlan {
-        pub(crate) url: String,
-        pub(crate) namespace: String,
-        pub(crate) lease: Duration,
-        pub(crate) coherence: Coherence,
-        /// How long keys outlive a killed process; `None` for keys that do not expire.
-        pub(crate) ephemeral_ttl: Option<Duration>,
-    }
-
-    /// Builds a cache over memory and byte tiers.
-    pub(crate) fn tiered<K, V>(plan: TieredPlan, parts: TypedParts<K, V>) -> Result<Cache<K, V>>
-    where
-        K: Hash + Eq + Send + Sync + 'static,
-        V: Clone + Send + Sync + 'static,
-    {
-        let (listener, on_departure) = ListenerParts::parts(parts.listener);
-        let store = match &plan.memory {
-            Some(memory) => memory.store(on_departure),
-            None => Arc::new(Store::Null(NullStore)),
-        };
-        let parts = ErasedParts {
-            keys: Box::new(TypedCodec::<_, K>::new(parts.keys)),
-            values: Box::new(TypedCodec::<_, V>::new(parts.values)),
-            listener,
-            memory: erased(&store),
-        };
-        let (name, kind) = (plan.name.clone(), plan.kind);
-        Ok(Cache::register(open(plan, parts)?, store, (&name, kind)))
-    }
-
-    /// Opens the directory and the tiers in it, if the cache has any.
-    fn open_directory(plan: &mut TieredPlan) -> Result<(Option<Arc<LockedDir>>, Vec<TierHandle>)> {
-        if !plan.tiers.iter().any(has_directory) && !plan.own.iter().any(OwnTier::needs_directory) {
-            return Ok((None, Vec::new()));
-        }
-        let in_processes = plan.hints.sharing == Sharing::Processes;
-        let locked_dir = Arc::new(LockedDir::open(plan.dir.take(), &plan.name, in_processes)?);
-        let budget = DiskBudget::with_clock(plan.disk_bytes, Arc::clone(&plan.clock));
-        budget.set_dir(&locked_dir);
-        let of_disk = (&budget, plan.durability);
-        let handles = handles(locked_dir.path(), of_disk, (plan.tiers, in_processes), &plan.clock)?;
-        Ok((Some(locked_dir), handles))
-    }
-
-    /// Opens the tiers and makes an engine over them.
-    fn open(mut plan: TieredPlan, parts: ErasedParts) -> Result<Arc<Engine>> {
-        let in_processes = plan.hints.sharing == Sharing::Processes;
-        let (locked_dir, mut handles) = open_directory(&mut plan)?;
-        let dir = locked_dir.as_ref().map(|locked_dir| locked_dir.path().to_path_buf());
-        for own in std::mem::take(&mut plan.own) {
-            handles.push(own.handle(dir.as_deref().filter(|_| !in_processes), &plan.clock)?);
-        }
-        set_options(&mut handles, &plan.tier_options);
-        let warm_restart = warm_restart(dir.as_deref().filter(|_| !in_processes), plan.warm_restart);
-        let invalidations = match &dir {
-            Some(dir) if !in_processes => invalidations(dir, plan.durability, &handles)?,
-            // No log: a process does not see the invalidations in the log of another process.
-            _ => KeptInvalidations::default(),
-        };
-        if plan.tiers.contains(TierKind::Null) {
-            handles.push(TierHandle::with(Arc::new(NullTier), Arc::clone(&plan.clock), None));
-        }
-        // Opened after the invalidation log: if that log is lost, only the tiers of the directory are
-        // emptied, not the shared tier.
-        #[cfg(feature = "redis")]
-        let coherence = match plan.shared {
-            Some(shared) => {
-                let version = version(plan.schema, parts.values.fingerprint());
-                let at = (plan.name.as_str(), &plan.clock, version);
-                let (handle, coherence) = open_shared(shared, at, plan.required, plan.hints.sharing)?;
-                // The tier that all nodes share is read before the local tiers.
-                handles.insert(0, handle);
-                coherence
-            }
-            None => None,
-        };
-        #[cfg(not(feature = "redis"))]
-        let coherence = None;
-        set_options(&mut handles, &plan.tier_options);
-        let handles = in_order(handles);
-        let has_memory = plan.memory.is_some();
-        check_required((plan.required, &plan.required_by), |kind| match kind {
-            TierKind::Memory => has_memory,
-            _ => handles.iter().any(|handle| handle.has_kind(kind)),
-        })?;
-        let ErasedParts { keys, values, listener, memory } = parts;
-        let (compress, schema, selector) = (plan.compress, plan.schema, plan.selector);
-        Ok(Engine::new(Parts {
-            memory,
-            memory_weight_max: plan.memory.as_ref().map_or(0, MemoryPlan::weight_max),
-            weigh: plan.memory.map_or(Weigh::Entry, MemoryPlan::weigh),
-            stack: Some(TierStack { keys, values, compress, schema, selector, tiers: handles }),
-            hints: plan.hints,
-            expiry: plan.expiry,
-            clock: plan.clock,
-            coherence,
-            invalidations,
-            stall: Some(larder_engine::STALL),
-            listener,
-            dir: locked_dir.as_ref().map(|locked_dir| locked_dir.opened()),
-            warm_restart,
-            held: locked_dir.into_iter().map(|locked_dir| Box::new(locked_dir) as _).collect(),
-        }))
-    }
-
-    /// The tiers in the order in which they are read: those that the user brings, each at its position.
-    fn in_order(mut handles: Vec<TierHandle>) -> Vec<TierHandle> {
-        let places: Vec<_> = handles.iter().map(TierHandle::place).collect();
-        let built_in = places.iter().filter(|(_, position)| position.is_none());
-        let own = places.iter().filter_map(|(kind, position)| Some((*kind, (*position)?)));
-        let order = built_in.map(|(kind, _)| *kind).collect::<TierList>().with_own(own);
-        let place = |handle: &TierHandle| order.iter().position(|kind| handle.has_kind(kind));
-        // An entry that replaces one in a tier that is only read is found first.
-        handles.sort_by_key(|handle| (handle.is_read_only(), place(handle)));
-        handles
-    }
-
-    fn set_options(handles: &mut [TierHandle], options: &[(TierKind, TierOptions)]) {
-        for (kind, options) in options {
-            handles
-                .iter_mut()
-                .filter(|handle| handle.has_kind(*kind))
-                .for_each(|handle| handle.set_options(*options));
-        }
-    }
-
-    /// The list of the hottest keys, if the cache has a directory of its own.
-    #[cfg(any(feature = "disk", feature = "file"))]
-    fn warm_restart(dir: Option<&Path>, keys_max: usize) -> Option<WarmRestart> {
-        let dir = dir.filter(|_| keys_max > 0)?;
-        Some(WarmRestart { list: Box::new(larder_tiers::FileHotKeys::new(dir)), keys_max })
-    }
-
-    /// No directory with Redis alone.
-    #[cfg(not(any(feature = "disk", feature = "file")))]
-    fn warm_restart(_: Option<&Path>, _: usize) -> Option<WarmRestart> {
-        None
-    }
-
-    /// Opens the invalidation log of a directory. If the log may have lost an invalidation, empties the
-    /// tiers, since they may hold invalidated entries.
-    fn invalidations(
-        dir: &Path,
-        durability: Durability,
-        handles: &[TierHandle],
-    ) -> Result<KeptInvalidations> {
-        let FoundInvalidations { log, invalidations } = FileInvalidationLog::open(dir, durability)?;
-        if invalidations.is_none() {
-            let is_ours = |handle: &&TierHandle| !handle.is_shared() && !handle.is_read_only();
-            handles.iter().filter(is_ours).try_for_each(TierHandle::empty)?;
-            log.rewrite(&[])?;
-        }
-        Ok(KeptInvalidations { log: Some(Box::new(log)), invalidations: invalidations.unwrap_or_default() })
-    }
-
-    /// Opens the shared tier, and the coherence plan if entries are distributed. An unreachable server is an
-    /// error only if Redis is required.
-    #[cfg(feature = "redis")]
-    fn open_shared(
-        plan: SharedPlan,
-        (name, clock, version): (&str, &Arc<dyn Clock>, u64),
-        required: TierList,
-        sharing: Sharing,
-    ) -> Result<(TierHandle, Option<CoherencePlan>)> {
-        use larder_tiers::redis::{RedisOptions, RedisTier};
-        let SharedPlan { url, namespace, lease, coherence, ephemeral_ttl } = plan;
-        let is_distributed = sharing == Sharing::Distributed;
-        let options = RedisOptions {
-            clock: Arc::clone(clock),
-            version,
-            notices: is_distributed,
-            ephemeral_ttl,
-            ..RedisOptions::new(url, namespace, name)
-        };
-        let tier = Arc::new(RedisTier::open(options)?);
-        match tier.check() {
-            // The server is reachable but not usable. The statistics, `explain` and an event report the
-            // reason.
-            Err(error) if error.kind() == ErrorKind::Unsupported => {
-                tracing::error!(target: "larder", cache = name, error = %error, "Redis cannot be used; the cache works without it");
-            }
-            Err(error) if required.contains(TierKind::Redis) => return Err(error.during("build")),
-            Err(error) => {
-                tracing::warn!(target: "larder", cache = name, error = %error, "Redis is unavailable; the cache works without it until it connects");
-            }
-            Ok(()) => {}
-        }
-        let bus = Arc::clone(&tier) as Arc<dyn larder_core::bus::Bus>;
-        let invalidations = Arc::clone(&tier) as Arc<dyn larder_core::invalidation::SharedInvalidations>;
-        let coherence = is_distributed.then_some(CoherencePlan { bus, invalidations, lease, coherence });
-        // No dirty flag: a local directory has no knowledge of the shared tier.
-        Ok((TierHandle::with(tier, Arc::clone(clock), None), coherence))
-    }
-
-    /// The version of the entries: the schema version that the user set, and the type of the values.
-    #[cfg(feature = "redis")]
-    fn version(schema: u32, fingerprint: u64) -> u64 {
-        fingerprint.rotate_left(32) ^ u64::from(schema).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
-
-    fn check_required((required, by): (TierList, &str), has: impl Fn(TierKind) -> bool) -> Result<()> {
-        match required.iter().find(|kind| !has(*kind)) {
-            Some(missing) => {
-                let given = format_args!("{missing}{by}");
-                Err(Error::config("require", given, "the tiers that the cache has"))
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn has_directory(tier: TierKind) -> bool {
-        matches!(tier, TierKind::Disk | TierKind::File)
-    }
-
-    /// The tiers of a directory, nearest first. A directory that processes share has files only.
-    #[cfg_attr(
-        not(any(feature = "disk", feature = "file")),
-        allow(unused_mut, unused_variables, reason = "there are none with Redis alone")
-    )]
-    fn handles(
-        dir: &Path,
-        (budget, durability): (&Arc<DiskBudget>, Durability),
-        (tiers, shared): (TierList, bool),
-        clock: &Arc<dyn Clock>,
-    ) -> Result<Vec<TierHandle>> {
-        let wants = |kind: TierKind| tiers.contains(kind) && (kind == TierKind::File || !shared);
-        let mut handles = Vec::new();
-        #[cfg(feature = "disk")]
-        if wants(TierKind::Disk) {
-            use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
-            let options = DiskOptions {
-                dir: dir.join("disk"),
-                budget: budget.share(),
-                crossover: CROSSOVER_BYTES,
-                durability,
-            };
-            handles.push(handle(dir, DiskTier::open(options)?, clock)?);
-        }
-        #[cfg(feature = "file")]
-        if wants(TierKind::File) {
-            use larder_tiers::file::{FileOptions, FileTier};
-            let options = FileOptions { dir: dir.join("files"), shared, budget: budget.share(), durability };
-            let tier = FileTier::open(options)?;
-            // No dirty flag: it would make one process clear the entries of the others.
-            handles.push(match shared {
-                true => TierHandle::with(Arc::new(tier), Arc::clone(clock), None),
-                false => handle(dir, tier, clock)?,
-            });
-        }
-        Ok(handles)
-    }
-
-    /// The handle of a tier of this directory, with its dirty flag.
-    #[cfg(any(feature = "disk", feature = "file"))]
-    fn handle(dir: &Path, tier: impl Tier, clock: &Arc<dyn Clock>) -> Result<TierHandle> {
-        let dirty_flag = DirtyFlag::open(&dir.join(format!("outdated-{}", tier.kind())))?;
-        Ok(TierHandle::with(Arc::new(tier), Arc::clone(clock), Some(dirty_flag)))
-    }
-}
+mod byte_tiers;

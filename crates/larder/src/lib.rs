@@ -36,6 +36,7 @@
 //! | `json` | the JSON codec, `serde_json::Value` as JSON | no |
 //! | `ndarray`, `image`, `arrow` | their types in their natural formats | no |
 //! | `metrics` | statistics to the recorder of the crate `metrics` | no |
+//! | `observe` | a look into a running process over a Unix socket, for `larder top` and `larder serve` | no |
 //!
 //! With `default-features = false` there is memory alone, without serde, sled and tokio. Each of `disk`, `file`
 //! and `redis` brings `ucache`.
@@ -151,9 +152,13 @@ mod locked_dir;
 mod memo;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+#[cfg(feature = "observe")]
+pub mod observation;
 mod options;
 pub mod presets;
 mod registry;
+#[cfg(feature = "_codec")]
+mod seal;
 mod stream;
 mod typed;
 
@@ -185,8 +190,8 @@ pub use larder_core::latency::{Latency, TierLatency};
 #[cfg(any(feature = "image", feature = "arrow"))]
 pub use larder_core::natural;
 pub use larder_core::place::{
-    Access, EntryHints, Facts, Hint, HintSource, HintsUsed, Kind, Persistence, Placement, Selector, Sharing,
-    SizeClass, Thresholds, TierFacts, TierList,
+    Access, EntryHints, Facts, Hint, HintSource, HintsUsed, Kind, Lesson, Persistence, Placement, Reckoning,
+    Selector, Sharing, SizeClass, Thresholds, TierFacts, TierList, Yield,
 };
 pub use larder_core::stats::{CacheCounts, ServerFacts, Stats, TierCounts, TierStats};
 pub use larder_core::stream::ByteValue;
@@ -195,12 +200,14 @@ pub use larder_core::tier::{
     TierOptions, Usage, VersionedTier,
 };
 pub use larder_core::{Bytes, Durability, Error, ErrorKind, Result, kinds};
-pub use larder_engine::selector::Table;
+pub use larder_engine::selector::{Adaptive, Table};
 pub use larder_engine::{
     Answer, Compute, Counter, Entry, EntryReader, Explanation, Invalidating, LoadContext, LoadError, Loaded,
 };
 #[cfg(feature = "macros")]
 pub use larder_macros::{bcache, fcache, mcache, ucache};
+#[cfg(feature = "encrypt")]
+pub use larder_seal::{KeyId, Keys, SealingKey};
 pub use larder_tiers::memory::{MemoryEngine, Policy};
 #[cfg(feature = "_codec")]
 pub use locked_dir::path_segment;
@@ -210,6 +217,8 @@ pub use memo::AsyncMemo;
 #[doc(hidden)]
 pub use memo::attribute as __private;
 pub use memo::{Many, Memo};
+#[cfg(feature = "observe")]
+pub use observation::observe;
 pub use options::{Explained, OptionRow, Source, options};
 pub use presets::{Preset, configure_for};
 pub use registry::{
@@ -247,6 +256,11 @@ mod pages {
         frameworks: "../../../docs/frameworks.md",
         own_tiers: "../../../docs/own-tiers.md",
         observability: "../../../docs/observability.md",
+        live: "../../../docs/live.md",
+    }
+    #[cfg(feature = "encrypt")]
+    pages! {
+        sealing: "../../../docs/sealing.md",
     }
     #[cfg(feature = "redis")]
     pages! {

@@ -39,11 +39,7 @@ impl LockedDir {
     /// Opens the directory of the cache `name` in `dir`, or in the platform's cache folder. Several processes
     /// may open a shared directory at once, if all of them share it.
     pub(crate) fn open(dir: Option<PathBuf>, name: &str, shared: bool) -> Result<Self> {
-        let base = match dir {
-            Some(dir) => dir,
-            None => default_base()?,
-        };
-        let path = base.join(path_segment(name));
+        let path = path_in(dir, name)?;
         Self::at(&path, shared).map_err(|error| error.during("open"))
     }
 
@@ -206,6 +202,11 @@ fn is_private(name: &str) -> bool {
             && random.len() == 6
             && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
     })
+}
+
+/// The directory of the cache `name` in `dir`, or in the platform's cache folder.
+pub(crate) fn path_in(dir: Option<PathBuf>, name: &str) -> Result<PathBuf> {
+    Ok(dir.map_or_else(default_base, Ok)?.join(path_segment(name)))
 }
 
 pub(crate) fn default_base() -> Result<PathBuf> {

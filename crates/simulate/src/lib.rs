@@ -7,6 +7,7 @@
 pub mod advice;
 pub mod chart;
 pub mod optimum;
+pub mod placement;
 pub mod policies;
 pub mod trace;
 mod workload;

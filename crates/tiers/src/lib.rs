@@ -28,6 +28,8 @@ pub mod file;
 mod hot_keys;
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
 mod invalidation_log;
+#[cfg(any(feature = "disk", feature = "file"))]
+mod learned;
 pub mod memory;
 mod null;
 #[cfg(any(feature = "disk", feature = "file"))]
@@ -49,4 +51,6 @@ pub use entry_check::EntryCheck;
 pub use hot_keys::FileHotKeys;
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
 pub use invalidation_log::{FileInvalidationLog, FoundInvalidations};
+#[cfg(any(feature = "disk", feature = "file"))]
+pub use learned::FileLearned;
 pub use null::NullTier;

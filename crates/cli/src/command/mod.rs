@@ -39,6 +39,14 @@ pub(crate) fn run(arguments: &Arguments, printer: &mut Printer) -> Outcome {
         Command::Config(config) => config::run(arguments, config, printer),
         Command::Doctor => doctor::run(arguments, printer),
         Command::Simulate(simulate) => simulate::run(simulate, printer),
+        #[cfg(unix)]
+        Command::Top(top) => crate::top::run(arguments, top),
+        #[cfg(unix)]
+        Command::Serve(serve) => crate::serve::run(arguments, serve, printer),
+        #[cfg(not(unix))]
+        Command::Top(_) | Command::Serve(_) => {
+            Err(Failure::new(Exit::Failed, "running processes can be looked into on Unix alone"))
+        }
         Command::Completions { shell } => complete::completions(*shell, printer),
         Command::Man => complete::manual(printer),
     }

@@ -62,7 +62,9 @@ impl EntryRecord {
     pub(crate) fn read(tier: TierKind, head: &[u8], cache: &OpenCache) -> Option<Self> {
         let head = Head::parse(head).ok()?;
         let meta = EntryMeta::read(&head.header, head.tags)?;
-        let state = if cache.invalidated.covers(head.header.generation, &meta.tags) {
+        // The sequence number and the tags of a sealed entry are sealed.
+        let is_readable = head.header.codec != CodecId::Sealed;
+        let state = if is_readable && cache.invalidated.covers(head.header.generation, &meta.tags) {
             EntryState::Invalidated
         } else {
             match meta.freshness(cache.now) {
@@ -166,6 +168,7 @@ pub(crate) fn codec(codec: CodecId) -> &'static str {
         CodecId::Array => "array",
         CodecId::Pixels => "pixels",
         CodecId::Arrow => "arrow",
+        CodecId::Sealed => "sealed",
         _ => "unknown",
     }
 }

@@ -40,6 +40,7 @@ impl StoredValue {
         let shown = self.bytes.get(..limit).unwrap_or(&self.bytes);
         let text = match self.codec {
             CodecId::Absent => "no value: the entry says that there is none".to_owned(),
+            CodecId::Sealed => "sealed: only a program that has the keys can read it".to_owned(),
             CodecId::Text | CodecId::Json => lossy(shown),
             CodecId::Raw => readable(shown).unwrap_or_else(|| dump(shown)),
             CodecId::MessagePack => match plain::read(&self.bytes) {

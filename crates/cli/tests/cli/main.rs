@@ -9,5 +9,11 @@ mod golden;
 mod in_use;
 mod looks;
 mod machine;
+#[cfg(unix)]
+mod observed;
+#[cfg(unix)]
+mod served;
 mod servers;
 mod simulations;
+#[cfg(unix)]
+mod terminals;

@@ -228,6 +228,8 @@ const IDLE_DEADLINE: u8 = 7;
 /// How far the shared clock was ahead of the writer's.
 const OFFSET: u8 = 8;
 const HINTS: u8 = 9;
+/// The kind of the attributes of a sealed frame that hold its sealed head.
+pub const SEALED_HEAD: u8 = 10;
 
 /// Appends one attribute. Tags and validators are limited far below 64 KiB, so the length fits two bytes.
 fn attribute(bytes: &mut Vec<u8>, kind: u8, content: &[u8]) {
@@ -252,12 +254,16 @@ fn freshness(until: Time, stale: Duration, now: Time) -> Freshness {
 }
 
 /// The metadata of a record in memory; its deadlines move while the entry is used.
+///
+/// What a hit reads comes first, in one cache line.
 #[derive(Debug)]
+#[repr(C)]
 pub struct LiveEntryMeta {
-    terms: EntryMeta,
     deadline: AtomicU64,
     idle_deadline: AtomicU64,
     refresh_at: AtomicU64,
+    has_idle: bool,
+    terms: EntryMeta,
 }
 
 impl LiveEntryMeta {
@@ -267,6 +273,7 @@ impl LiveEntryMeta {
             deadline: AtomicU64::new(terms.deadline.as_millis()),
             idle_deadline: AtomicU64::new(terms.idle_deadline.as_millis()),
             refresh_at: AtomicU64::new(refresh_at.as_millis()),
+            has_idle: terms.idle.is_some(),
             terms,
         }
     }
@@ -301,7 +308,9 @@ impl LiveEntryMeta {
     /// Records a use: starts the idle time again.
     #[inline]
     pub fn used(&self, now: Time) {
-        if let Some(idle) = self.terms.idle {
+        if self.has_idle
+            && let Some(idle) = self.terms.idle
+        {
             self.idle_deadline.fetch_max(now.after(idle).as_millis(), Ordering::Relaxed);
         }
     }

@@ -72,7 +72,7 @@ fn as_given(key: &dyn Subject) -> Result<EncodedKey> {
     for form in [Form::Names, Form::Fixed] {
         let bytes = write(key, form, &Plan::default())?;
         if key.is(&bytes) {
-            return Ok(EncodedKey::new(&bytes[..]));
+            return Ok(EncodedKey::of(&bytes));
         }
     }
     Err(lost())

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub use equivalent::Equivalent;
+use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_128;
 
 #[cfg(feature = "codec")]
@@ -95,10 +96,13 @@ slice_forms!(Vec<T>, Box<[T]>, Arc<[T]>);
 /// Two encoded keys are equal if their encodings are.
 #[derive(Clone)]
 pub struct EncodedKey {
-    bytes: Box<[u8]>,
-    digest: u128,
+    /// On the stack for a short key.
+    bytes: SmallVec<[u8; INLINE_LEN]>,
     is_sure: bool,
 }
+
+/// Length of the longest encoding, in bytes, that is kept without an allocation.
+const INLINE_LEN: usize = 48;
 
 impl PartialEq for EncodedKey {
     fn eq(&self, other: &Self) -> bool {
@@ -117,9 +121,12 @@ impl Hash for EncodedKey {
 impl EncodedKey {
     /// Wraps an encoding that all equal keys share.
     pub fn new(bytes: impl Into<Box<[u8]>>) -> Self {
-        let bytes = bytes.into();
-        let digest = xxh3_128(&bytes);
-        Self { bytes, digest, is_sure: true }
+        Self::of(&bytes.into())
+    }
+
+    /// Copies an encoding that all equal keys share.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self { bytes: SmallVec::from_slice(bytes), is_sure: true }
     }
 
     /// Wraps an encoding that an equal key might not have.
@@ -137,15 +144,15 @@ impl EncodedKey {
         &self.bytes
     }
 
-    /// The XXH3 digest of the encoding.
+    /// The XXH3 digest of the encoding. Costs a pass over it.
     pub fn digest(&self) -> u128 {
-        self.digest
+        xxh3_128(&self.bytes)
     }
 }
 
 impl fmt::Debug for EncodedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "EncodedKey({:032x}, {} bytes)", self.digest, self.bytes.len())
+        write!(f, "EncodedKey({:032x}, {} bytes)", self.digest(), self.bytes.len())
     }
 }
 

@@ -36,7 +36,7 @@ impl<K: Serialize + DeserializeOwned + Hash + Eq + 'static> KeyCodec<K> for Name
     fn encode(&self, key: &K) -> Result<EncodedKey> {
         if comes_back::<K>() {
             let bytes = canonical::write(&Native(key), Form::Names, &Plan::default())?;
-            return Ok(EncodedKey::new(&bytes[..]));
+            return Ok(EncodedKey::of(&bytes));
         }
         canonical::encode(&Native(key))
     }

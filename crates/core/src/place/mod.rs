@@ -2,6 +2,7 @@
 
 mod hints;
 pub mod kinds;
+mod learning;
 
 use std::fmt;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use crate::tier::{Capability, Position, TierKind};
 
 pub use hints::{Access, EntryHints, Hint, HintSource, HintsUsed, Persistence, Sharing};
+pub use learning::{LearnedFile, Lesson, Reckoning, Yield};
 
 /// The kind of value that an entry holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -158,6 +160,8 @@ pub struct Facts {
     /// Whether the entry was just read beyond memory, and the placement decides only whether memory keeps a
     /// copy. False for a write.
     pub is_read: bool,
+    /// A hash of the key, if it is known: the same for the same key as long as the cache lives.
+    pub key: Option<u64>,
     /// The limits of the size classes.
     pub thresholds: Thresholds,
 }
@@ -175,6 +179,7 @@ impl Facts {
             sharing: Sharing::default(),
             home: None,
             is_read: false,
+            key: None,
             thresholds: Thresholds::default(),
         }
     }
@@ -292,6 +297,8 @@ pub struct Placement {
     pub rule: &'static str,
     /// A warning for the user about this placement.
     pub warning: Option<&'static str>,
+    /// The numbers that decided, of a selector that measures.
+    pub reckoning: Option<Reckoning>,
 }
 
 impl Placement {
@@ -302,6 +309,7 @@ impl Placement {
         alternatives: TierList { kinds: [None; TIERS_MAX] },
         rule: "memory is the only tier",
         warning: None,
+        reckoning: None,
     };
 
     /// Whether memory holds the entry, as home or as a copy.
@@ -317,6 +325,9 @@ impl fmt::Display for Placement {
             f.write_str(" (copy in memory)")?;
         }
         write!(f, ": {}", self.rule)?;
+        if let Some(reckoning) = &self.reckoning {
+            write!(f, " ({reckoning})")?;
+        }
         match self.warning {
             Some(warning) => write!(f, "; {warning}"),
             None => Ok(()),
@@ -327,7 +338,7 @@ impl fmt::Display for Placement {
 /// Decides where entries live.
 ///
 /// # Behavior
-/// - A pure function: the same facts and tiers give the same placement.
+/// - A pure function: the same facts and tiers give the same placement, until it [learns](Self::learn).
 /// - Names as home only a tier of `tiers` that is healthy, or
 ///   [`TierKind::Null`] when no tier may hold the entry.
 /// - Does no I/O, takes no lock, never panics. It runs once a write, and once a
@@ -336,7 +347,7 @@ impl fmt::Display for Placement {
 /// A selector that sends everything above 64 KiB to files:
 ///
 /// ```
-/// use larder_core::place::{Facts, Placement, Selector, TierFacts, TierList};
+/// use larder_core::place::{Facts, Placement, Selector, TierFacts};
 /// use larder_core::tier::TierKind;
 ///
 /// struct FilesFirst;
@@ -348,9 +359,8 @@ impl fmt::Display for Placement {
 ///         Placement {
 ///             home: if found { wanted } else { TierKind::Null },
 ///             copy_in_memory: false,
-///             alternatives: TierList::default(),
 ///             rule: "files above 64 KiB",
-///             warning: None,
+///             ..Placement::MEMORY_ONLY
 ///         }
 ///     }
 /// }
@@ -363,4 +373,30 @@ impl fmt::Display for Placement {
 pub trait Selector: Send + Sync + 'static {
     /// Returns the placement of an entry with these facts among these tiers.
     fn place(&self, facts: &Facts, tiers: &[TierFacts]) -> Placement;
+
+    /// Whether [`learn`](Self::learn) is to be called. Asked once a cache. Default: it is not.
+    fn learns(&self) -> bool {
+        false
+    }
+
+    /// Learns from what happened. Later placements may depend on it.
+    ///
+    /// # Behavior
+    /// - Bounded in memory and in time, does no I/O, never panics. It runs after each read and write of a
+    ///   tier, and may run for a hit in memory.
+    fn learn(&self, lesson: Lesson<'_>) {
+        let _unused = lesson;
+    }
+
+    /// What it has learned, as bytes for [`restore`](Self::restore); `None` if it learns nothing.
+    fn snapshot(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Takes over what a former selector of this type had learned. Returns whether the bytes were a snapshot
+    /// of this type and whole; if not, nothing changes.
+    fn restore(&self, snapshot: &[u8]) -> bool {
+        let _unused = snapshot;
+        false
+    }
 }

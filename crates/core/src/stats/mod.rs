@@ -62,14 +62,21 @@ impl Striped {
     /// Adds one.
     #[inline]
     pub fn increment(&self) {
+        self.count_one();
+    }
+
+    /// Adds one, and returns what this stripe counted before.
+    #[inline]
+    pub fn count_one(&self) -> u64 {
         // A thread whose thread-locals are destroyed counts in the shared stripe.
         let own = STRIPE.try_with(|stripe| stripe.0).unwrap_or(SHARED);
         let count = &self.stripes[own].0;
         if own == SHARED {
-            count.fetch_add(1, Ordering::Relaxed);
-        } else {
-            count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+            return count.fetch_add(1, Ordering::Relaxed);
         }
+        let before = count.load(Ordering::Relaxed);
+        count.store(before.wrapping_add(1), Ordering::Relaxed);
+        before
     }
 
     /// The sum of all stripes.
@@ -232,9 +239,12 @@ counters! {
         removes,
         /// Calls that failed.
         errors,
-        /// Entries that were read and refused: torn, foreign, of another schema
-        /// or type. Each was removed and counted as a miss.
+        /// Entries that were read and refused: torn, foreign, not authentic, of another
+        /// schema or type. Each was removed and counted as a miss.
         refused,
+        /// Entries that were read and are sealed by a key that the cache does not
+        /// have. Each stays and was counted as a miss.
+        unopened,
         /// Entries that were intact and of this type, and that their codec did not
         /// read back. Each was removed and counted as a miss.
         undecodable,

@@ -3,7 +3,7 @@
 use std::io::{self, Read, SeekFrom};
 
 use super::{CHUNK_LEN, Stored, Summing, Sums, Verified};
-use crate::frame::{FIXED_LEN, FrameError, Head, Header};
+use crate::frame::{CodecId, FIXED_LEN, FrameError, Head, Header};
 use crate::key::EncodedKey;
 use crate::{Error, ErrorKind, Result};
 
@@ -28,9 +28,7 @@ pub struct OpenedParts {
 pub fn open(mut stored: Stored, key: &EncodedKey) -> Result<OpenedParts> {
     let bytes = read_head(&mut stored, key)?;
     let head = Head::parse(&bytes).map_err(corrupt)?;
-    if head.key != key.as_bytes() {
-        return Err(corrupt(FrameError::OtherKey));
-    }
+    head.check_key(key).map_err(corrupt)?;
     match stored.len.cmp(&head.frame_len()) {
         std::cmp::Ordering::Less => return Err(corrupt(FrameError::Truncated)),
         std::cmp::Ordering::Greater => return Err(corrupt(FrameError::Trailing)),
@@ -48,13 +46,25 @@ pub fn open(mut stored: Stored, key: &EncodedKey) -> Result<OpenedParts> {
 /// Reads as many bytes as the head of a frame of `key` has, including its tags.
 fn read_head(stored: &mut Stored, key: &EncodedKey) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    take(stored, (FIXED_LEN + key.as_bytes().len()) as u64, &mut bytes)?;
+    take(stored, FIXED_LEN as u64, &mut bytes)?;
+    // The key of a sealed frame has another length.
+    let key_len = match bytes.get(5) {
+        Some(codec) if *codec == CodecId::Sealed as u8 => key_len(&bytes),
+        _ => key.as_bytes().len() as u64,
+    };
+    take(stored, key_len, &mut bytes)?;
     let Some(tags) = bytes.get(16..20) else { return Ok(bytes) };
     let mut len = [0; 4];
     len.copy_from_slice(tags);
     // Memory grows with the actual data, not with the claimed length.
     take(stored, u64::from(u32::from_le_bytes(len)), &mut bytes)?;
     Ok(bytes)
+}
+
+/// The length of the key that a fixed part claims.
+fn key_len(fixed: &[u8]) -> u64 {
+    let len = fixed.get(12..).and_then(|rest| rest.first_chunk());
+    len.map_or(0, |len| u64::from(u32::from_le_bytes(*len)))
 }
 
 fn read_sums(stored: &mut Stored, head: &Head<'_>) -> Result<Sums> {
@@ -90,7 +100,11 @@ fn corrupt(error: FrameError) -> Error {
     Error::new(ErrorKind::Corrupt, error.to_string()).with_source(error)
 }
 
-/// A premature end means a damaged frame; other errors come from the medium.
+/// A premature end and invalid data mean a damaged frame; other errors come from the medium.
 fn unread(error: io::Error) -> Error {
-    if error.kind() == io::ErrorKind::UnexpectedEof { corrupt(FrameError::Truncated) } else { error.into() }
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => corrupt(FrameError::Truncated),
+        io::ErrorKind::InvalidData => corrupt(FrameError::Checksum),
+        _ => error.into(),
+    }
 }

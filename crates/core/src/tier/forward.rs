@@ -31,6 +31,12 @@ pub fn refused<'a, A: Send + 'a>(tier: TierKind, operation: Operation) -> BoxFut
     Box::pin(std::future::ready(Err(unsupported(tier, operation))))
 }
 
+/// The error of an operation that the inner tier does not have, without a future.
+#[doc(hidden)]
+pub fn refused_now<A>(tier: TierKind, operation: Operation) -> Result<A> {
+    Err(unsupported(tier, operation))
+}
+
 /// The errors of a batch that the inner tier does not have.
 #[doc(hidden)]
 pub fn refused_many<'a, A: Send + 'a>(
@@ -41,7 +47,7 @@ pub fn refused_many<'a, A: Send + 'a>(
     Box::pin(std::future::ready((0..count).map(|_| Err(unsupported(tier, operation))).collect()))
 }
 
-/// Implements [`Tier`](super::Tier), [`StreamingTier`](super::StreamingTier),
+/// Implements [`Tier`](super::Tier), [`StreamingTier`](super::StreamingTier), [`BlockingTier`](super::BlockingTier),
 /// [`VersionedTier`](super::VersionedTier) and [`SharedTier`](super::SharedTier) for a
 /// [`Layer`](super::Layer): each call reaches the inner tier through the layer. Takes the generic parameters in brackets, then the type.
 #[macro_export]
@@ -60,9 +66,9 @@ macro_rules! forward_tier {
             use $crate::stats::ServerFacts;
             use $crate::stream::Stored;
             use $crate::tier::{
-                BoxFuture, Call, Capability, ConditionalPut, EntryVersion, Layer, LoadLease, Operation,
+                BlockingTier, BoxFuture, Call, Capability, ConditionalPut, EntryVersion, Layer, LoadLease, Operation,
                 PartitionEpoch, PutOptions, SharedTier, StreamingTier, Tier, TierKind, Upload, Usage,
-                VersionedFrame, VersionedTier, forward::{batch, refused, refused_many},
+                VersionedFrame, VersionedTier, forward::{batch, refused, refused_many, refused_now},
             };
             use $crate::{Bytes, Result};
 
@@ -163,6 +169,9 @@ macro_rules! forward_tier {
                 fn streaming(&self) -> Option<&dyn StreamingTier> {
                     Layer::inner_streaming(self).map(|_| self as &dyn StreamingTier)
                 }
+                fn blocking(&self) -> Option<&dyn BlockingTier> {
+                    Layer::inner_blocking(self).map(|_| self as &dyn BlockingTier)
+                }
                 fn versioned(&self) -> Option<&dyn VersionedTier> {
                     Layer::inner(self).versioned().map(|_| self as &dyn VersionedTier)
                 }
@@ -214,6 +223,32 @@ macro_rules! forward_tier {
                     self.around(call, move || match inner {
                         Some(inner) => inner.publish(key, upload, head),
                         None => refused(kind, Operation::Publish),
+                    })
+                }
+            }
+
+            #[deny(clippy::missing_trait_methods, reason = "each method of a contract is forwarded")]
+            impl<$($generics)*> BlockingTier for $layer {
+                fn get_blocking(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
+                    let inner = Layer::inner_blocking(self);
+                    self.around_blocking(Call::of(Operation::Get, key), move || match inner {
+                        Some(inner) => inner.get_blocking(key),
+                        None => refused_now(self.kind(), Operation::Get),
+                    })
+                }
+                fn put_blocking(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
+                    let inner = Layer::inner_blocking(self);
+                    let call = Call::of(Operation::Put, key).writing(frame.len());
+                    self.around_blocking(call, move || match inner {
+                        Some(inner) => inner.put_blocking(key, frame),
+                        None => refused_now(self.kind(), Operation::Put),
+                    })
+                }
+                fn remove_blocking(&self, key: &EncodedKey) -> Result<bool> {
+                    let inner = Layer::inner_blocking(self);
+                    self.around_blocking(Call::of(Operation::Remove, key), move || match inner {
+                        Some(inner) => inner.remove_blocking(key),
+                        None => refused_now(self.kind(), Operation::Remove),
                     })
                 }
             }

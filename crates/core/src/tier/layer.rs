@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{BatchItem, BoxFuture, Call, Capability, StreamingTier, Tier, TierReply};
+use super::{BatchItem, BlockingTier, BoxFuture, Call, Capability, StreamingTier, Tier, TierReply};
 use crate::Result;
 
 /// A tier that holds a tier and changes some of its calls. The macro
@@ -66,6 +66,13 @@ pub trait Layer: Send + Sync + 'static {
         make(Cow::Borrowed(items))
     }
 
+    /// Makes a call of a [`BlockingTier`]. Only a layer that overrides [`inner_blocking`](Self::inner_blocking)
+    /// sees such calls.
+    fn around_blocking<A: TierReply>(&self, call: Call<'_>, make: impl FnOnce() -> Result<A>) -> Result<A> {
+        let _unchanged = call;
+        make()
+    }
+
     /// Returns the capability of this tier.
     fn declared_capability(&self) -> Capability {
         self.inner().capability()
@@ -80,6 +87,14 @@ pub trait Layer: Send + Sync + 'static {
     fn inner_streaming(&self) -> Option<&dyn StreamingTier> {
         self.inner().streaming()
     }
+
+    /// Returns the inner tier as one that answers without a future, if this tier is to do so too.
+    ///
+    /// `None` by default, so that every call reaches [`around`](Self::around). A layer that overrides this
+    /// does in [`around_blocking`](Self::around_blocking) what it does in `around`.
+    fn inner_blocking(&self) -> Option<&dyn BlockingTier> {
+        None
+    }
 }
 
 impl<T: Tier + ?Sized> Layer for Arc<T> {
@@ -88,6 +103,10 @@ impl<T: Tier + ?Sized> Layer for Arc<T> {
     fn inner(&self) -> &T {
         self
     }
+
+    fn inner_blocking(&self) -> Option<&dyn BlockingTier> {
+        T::blocking(self)
+    }
 }
 
 impl<T: Tier + ?Sized> Layer for Box<T> {
@@ -95,5 +114,9 @@ impl<T: Tier + ?Sized> Layer for Box<T> {
 
     fn inner(&self) -> &T {
         self
+    }
+
+    fn inner_blocking(&self) -> Option<&dyn BlockingTier> {
+        T::blocking(self)
     }
 }

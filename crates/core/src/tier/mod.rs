@@ -2,9 +2,10 @@
 //!
 //! [`Tier`] is what every tier has; about ten methods need code. What only some tiers can do is a
 //! trait of its own, reached through an accessor: [`StreamingTier`] takes and serves frames in
-//! parts, [`VersionedTier`] shows changes by other processes of the machine, [`SharedTier`] is
+//! parts, [`BlockingTier`] answers without a future, [`VersionedTier`] shows changes by other processes of the machine, [`SharedTier`] is
 //! shared by nodes. A [`Layer`] is a tier around a tier.
 
+mod blocking;
 mod call;
 #[doc(hidden)]
 pub mod forward;
@@ -27,6 +28,7 @@ use crate::stats::ServerFacts;
 use crate::{Error, ErrorKind, Result};
 
 pub use crate::forward_tier;
+pub use blocking::BlockingTier;
 pub use call::{BatchItem, Call, Operation, OperationClass, TierReply};
 pub use kind::{Position, TierKind, TierName};
 pub use layer::Layer;
@@ -107,7 +109,7 @@ pub trait Tier: Send + Sync + 'static {
     ///
     /// # Behavior
     /// - Constant over the life of the tier, as are the accessors [`streaming`](Self::streaming),
-    ///   [`versioned`](Self::versioned) and [`shared`](Self::shared).
+    ///   [`blocking`](Self::blocking), [`versioned`](Self::versioned) and [`shared`](Self::shared).
     fn capability(&self) -> Capability;
 
     /// Reads the whole frame of `key`; `None` if there is none.
@@ -258,6 +260,15 @@ pub trait Tier: Send + Sync + 'static {
     /// # Behavior
     /// - Constant over the life of the tier.
     fn streaming(&self) -> Option<&dyn StreamingTier> {
+        None
+    }
+
+    /// Returns the tier as one that answers on the calling thread without a future, if it can. Callers that
+    /// may block use that in place of the futures.
+    ///
+    /// # Behavior
+    /// - Constant over the life of the tier. `None` for a tier that does not block.
+    fn blocking(&self) -> Option<&dyn BlockingTier> {
         None
     }
 

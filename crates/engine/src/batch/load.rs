@@ -143,6 +143,7 @@ impl Batch {
     /// Begins a call for `keys`. `error` is the error type of its loader.
     pub(crate) async fn begin<W: Runtime>(engine: &Arc<Engine>, keys: Vec<Key>, error: TypeId) -> Self {
         let mut values = HashMap::with_capacity(keys.len());
+        keys.iter().for_each(|key| engine.observe_request(key));
         let left = engine.look_up_many::<W>(&keys, &mut values).await;
         let patience = engine.patience_with_nodes(false);
         let (asked, joins) = (HashSet::new(), Vec::new());

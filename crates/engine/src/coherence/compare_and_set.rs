@@ -209,7 +209,7 @@ impl Engine {
             }
             Err(error) => {
                 note_refusal(handle, encoded, &error);
-                self.emit_refused(encoded, handle.kind());
+                self.emit_refusal(encoded, handle.kind(), &error);
                 None
             }
         }

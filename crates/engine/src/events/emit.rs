@@ -13,6 +13,7 @@ use larder_core::tier::TierKind;
 use larder_core::{Error, Result};
 
 use crate::engine::Engine;
+use crate::read::is_sealed;
 use crate::tier_stack::tier_handle::TierHandle;
 
 impl Engine {
@@ -107,6 +108,14 @@ impl Engine {
     pub(crate) fn note_over(&self, handle: &TierHandle, key: &EncodedKey) {
         handle.counters().expired.increment();
         self.emit_of(key, |key| Event::Expired { key, tier: handle.kind() });
+    }
+
+    /// Reports an entry that was refused with this error.
+    pub(crate) fn emit_refusal(&self, key: &EncodedKey, tier: TierKind, error: &Error) {
+        match is_sealed(error) {
+            true => self.emit_of(key, |key| Event::Unopened { key, tier }),
+            false => self.emit_refused(key, tier),
+        }
     }
 
     /// Reports that an entry was corrupt or of another format.

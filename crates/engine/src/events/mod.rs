@@ -23,6 +23,7 @@ use larder_core::tier::TierKind;
 use parking_lot::{Condvar, Mutex};
 
 use crate::key_lock::reentrancy;
+use crate::observation::Observer;
 use larder_exec::runtime::Runtime;
 
 /// Capacity of the queue.
@@ -260,22 +261,58 @@ impl State {
     }
 }
 
-/// The events of a cache. Without a listener each call costs a branch.
+/// The events of a cache. Without a listener and an observer each call costs a branch.
 pub(crate) struct Events {
-    listener: Option<EventSink>,
+    sinks: Option<Box<Sinks>>,
     /// When the tiers are asked next how many entries they evicted.
     due: Mutex<Option<Instant>>,
 }
 
-impl Events {
-    pub(crate) fn new(listener: Option<EventSink>) -> Self {
-        Self { listener, due: Mutex::new(None) }
+/// Where events go.
+struct Sinks {
+    listener: Option<EventSink>,
+    observer: Option<Arc<Observer>>,
+}
+
+impl Sinks {
+    fn push(&self, event: Event<Key>) {
+        if let Some(observer) = &self.observer {
+            observer.note(&event);
+        }
+        if let Some(listener) = &self.listener {
+            listener.queue.push(event);
+        }
     }
 
-    /// Whether there is a listener.
+    fn is_heard(&self) -> bool {
+        self.listener.is_some() || self.is_watched()
+    }
+
+    fn is_watched(&self) -> bool {
+        self.observer.as_ref().is_some_and(|observer| observer.is_watched())
+    }
+}
+
+impl Events {
+    pub(crate) fn new(listener: Option<EventSink>, observer: Option<Arc<Observer>>) -> Self {
+        let is_on = listener.is_some() || observer.is_some();
+        Self { sinks: is_on.then(|| Box::new(Sinks { listener, observer })), due: Mutex::new(None) }
+    }
+
+    /// Whether there is a listener, or an observer that keeps events.
     #[inline]
     pub(crate) fn is_on(&self) -> bool {
-        self.listener.is_some()
+        self.sinks.as_ref().is_some_and(|sinks| sinks.is_heard())
+    }
+
+    /// Returns the observer, if the cache is observed.
+    #[inline]
+    pub(crate) fn observer(&self) -> Option<&Arc<Observer>> {
+        self.sinks.as_ref()?.observer.as_ref()
+    }
+
+    fn listener(&self) -> Option<&EventSink> {
+        self.sinks.as_ref()?.listener.as_ref()
     }
 
     /// Clones the key for an event, if there is a listener. Runs user code under the
@@ -285,32 +322,46 @@ impl Events {
         self.name_any(key.as_any())
     }
 
-    /// Clones a borrowed key as [`name`](Self::name) does.
+    /// Clones a borrowed key as [`name`](Self::name) does. For an observer alone, names it.
     #[inline]
     pub(crate) fn name_any(&self, key: &(dyn Any + Send + Sync)) -> Option<Arc<Key>> {
-        self.listener.as_ref().and_then(|listener| reentrancy::within(|| (listener.share)(key)))
+        let sinks = self.sinks.as_ref()?;
+        match (&sinks.listener, &sinks.observer) {
+            (Some(listener), _) => reentrancy::within(|| (listener.share)(key)),
+            (None, Some(observer)) => observer.is_watched().then(|| observer.name_for_event(key)),
+            (None, None) => None,
+        }
     }
 
-    /// Reports an event, if there is a listener.
+    /// Reports an event, if there is a listener or an observer.
     #[inline]
     pub(crate) fn emit(&self, event: impl FnOnce() -> Event<Key>) {
-        if let Some(listener) = &self.listener {
-            listener.queue.push(event());
+        if let Some(sinks) = &self.sinks {
+            sinks.push(event());
         }
     }
 
     /// Reports an event of the key that [`name`](Self::name) returned.
     #[inline]
     pub(crate) fn emit_of(&self, key: Option<Arc<Key>>, event: impl FnOnce(Arc<Key>) -> Event<Key>) {
-        if let (Some(listener), Some(key)) = (&self.listener, key) {
-            listener.queue.push(event(key));
+        if let (Some(sinks), Some(key)) = (&self.sinks, key) {
+            sinks.push(event(key));
         }
     }
 
     /// Returns a function that reports events and outlives the borrow.
     pub(crate) fn emitter(&self) -> Option<impl Fn(Event<Key>) + Send + Sync + 'static> {
-        let queue = Arc::clone(&self.listener.as_ref()?.queue);
-        Some(move |event| queue.push(event))
+        let sinks = self.sinks.as_ref()?;
+        let queue = sinks.listener.as_ref().map(|listener| Arc::clone(&listener.queue));
+        let observer = sinks.observer.clone();
+        Some(move |event| {
+            if let Some(observer) = &observer {
+                observer.note(&event);
+            }
+            if let Some(queue) = &queue {
+                queue.push(event);
+            }
+        })
     }
 
     /// Whether the tiers are to be asked for evictions now. Returns true to one caller
@@ -332,15 +383,14 @@ impl Events {
 
     /// Returns the number of missed events, and of panics of the listener.
     pub(crate) fn troubles(&self) -> (u64, u64) {
-        self.listener
-            .as_ref()
-            .map_or((0, 0), |listener| (listener.queue.missed.get(), listener.queue.panics.get()))
+        let troubles = |listener: &EventSink| (listener.queue.missed.get(), listener.queue.panics.get());
+        self.listener().map_or((0, 0), troubles)
     }
 
     /// Ends reporting. Waits at most [`CLOSE_LIMIT`] until every event was handled, and
     /// counts the rest as missed.
     pub(crate) async fn close<W: Runtime>(&self) {
-        let Some(EventSink { queue, .. }) = &self.listener else { return };
+        let Some(EventSink { queue, .. }) = self.listener() else { return };
         let until = Instant::now() + CLOSE_LIMIT;
         while Instant::now() < until {
             let heard = queue.heard.listen();
@@ -358,7 +408,7 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        if let Some(EventSink { queue, .. }) = &self.listener {
+        if let Some(EventSink { queue, .. }) = self.listener() {
             queue.end();
         }
     }

@@ -111,6 +111,11 @@ impl Flight {
         self.id
     }
 
+    /// Returns the moment at which the flight began.
+    pub(crate) fn began(&self) -> Instant {
+        self.began
+    }
+
     pub(crate) fn purpose(&self) -> Purpose {
         self.start.purpose
     }

@@ -72,6 +72,7 @@ impl Engine {
         request: LoadRequest,
     ) -> Result<Option<Value>, LoadError<AnyError>> {
         let absence = request.absence;
+        self.observe_request(&key);
         if let Some(record) = self.recall(&key).filter(|record| absence || record.value.is_some()) {
             self.memory_hits.increment();
             return Ok(self.refreshed::<W>(key, record, request.loader).await);
@@ -206,7 +207,7 @@ impl Engine {
             }
         };
         let cost = watch.succeeded();
-        match said(loaded, lead.stale.as_ref(), cost) {
+        match said(loaded, lead.stale.as_deref(), cost) {
             Task::Store(said) => self.publish::<W>(lead, said).await,
             Task::Skip(value) => lead.leader.end(Outcome::Value(value)),
             Task::NothingToKeep => lead.leader.end(Outcome::NothingToKeep),
@@ -302,7 +303,7 @@ impl Engine {
         if !same.is_some_and(|same| Arc::ptr_eq(&same, terms)) {
             return None;
         }
-        let stale = value.map(|value| Stale::new(value, &terms.current()));
+        let stale = value.map(|value| Box::new(Stale::new(value, &terms.current())));
         if let Some(stale) = &stale {
             leader.flight.set_stale(stale.value.clone(), stale.until);
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use larder_core::erased::Key;
 use tracing::Span;
 use tracing::field::{Empty, display};
 
@@ -15,21 +16,31 @@ pub(crate) struct LoadSpan {
     started: Instant,
     /// How long the loader ran, once it has succeeded.
     took: Option<Duration>,
+    /// The key, if the cache is observed.
+    key: Option<Key>,
     span: Span,
 }
 
 impl LoadSpan {
     /// Starts the span and counts the load.
     pub(crate) fn start(engine: &Arc<Engine>) -> Self {
+        Self::since(engine, Instant::now())
+    }
+
+    /// As [`start`](Self::start), for a loader that is about to run since a moment just now.
+    pub(crate) fn since(engine: &Arc<Engine>, started: Instant) -> Self {
         engine.counters.loads.increment();
         let cache = engine.lifecycle.name();
         let span = tracing::debug_span!(target: "larder", "larder.load", cache, key = Empty, outcome = Empty);
-        Self { engine: Arc::clone(engine), started: Instant::now(), took: None, span }
+        Self { engine: Arc::clone(engine), started, took: None, key: None, span }
     }
 
     /// Records the key of the flight in the span: its digest, or its hash in this process if keys
     /// are not encoded.
-    pub(crate) fn of(self, lead: &Leader) -> Self {
+    pub(crate) fn of(mut self, lead: &Leader) -> Self {
+        if self.engine.observer().is_some() {
+            self.key = lead.leader.key().cloned();
+        }
         if !self.span.is_disabled() {
             match &lead.encoded {
                 Some(key) => self.span.record("key", display(format_args!("{:032x}", key.digest()))),
@@ -70,5 +81,8 @@ impl Drop for LoadSpan {
         self.engine.counters.load_times.record(time);
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.engine.counters.load_nanos.add(nanos);
+        if let (Some(observer), Some(key)) = (self.engine.observer(), &self.key) {
+            observer.loaded(key, time);
+        }
     }
 }

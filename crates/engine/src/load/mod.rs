@@ -77,7 +77,7 @@ pub(crate) struct Leader {
     /// value.
     pub(crate) stamp: u64,
     /// The entry past its deadline, if it is within its stale window.
-    pub(crate) stale: Option<Stale>,
+    pub(crate) stale: Option<Box<Stale>>,
 }
 
 impl Leader {
@@ -140,6 +140,12 @@ impl Load {
         Self { lead, watch }
     }
 
+    /// As [`new`](Self::new), for a flight that has begun just now.
+    pub(crate) fn at_once(engine: &Arc<Engine>, lead: Leader) -> Self {
+        let watch = LoadSpan::since(engine, lead.leader.flight.began()).of(&lead);
+        Self { lead: Some(lead), watch }
+    }
+
     /// Runs the loader of a thread. Its calls of the cache are recognized as part of it.
     pub fn call<T>(&self, loader: impl FnOnce() -> T) -> T {
         let _within = self.enter();
@@ -193,6 +199,7 @@ impl Engine {
         error: TypeId,
         watch: Option<Arc<PollWatch>>,
     ) -> Begun {
+        self.observe_request(&key);
         loop {
             let hash = self.key_locks.hash(&key);
             // A remembered absence is no answer here: this loader may have a value.
@@ -336,7 +343,7 @@ impl Engine {
                 leader.end(Outcome::Absent);
                 return LoadRole::Have(None);
             }
-            Some((Freshness::Stale, Some(value), terms)) => stale = Some(Stale::new(value, &terms)),
+            Some((Freshness::Stale, Some(value), terms)) => stale = Some(Box::new(Stale::new(value, &terms))),
             _ => {}
         }
         if let Some(stale) = &stale {
@@ -375,12 +382,12 @@ impl Engine {
         }
     }
 
-    fn stale_in_memory(&self, key: &Key) -> Option<Stale> {
+    fn stale_in_memory(&self, key: &Key) -> Option<Box<Stale>> {
         let record = self.near(key)?;
         if self.freshness(&record) != Freshness::Stale {
             return None;
         }
-        Some(Stale::new(record.value?, &record.terms.as_ref()?.current()))
+        Some(Box::new(Stale::new(record.value?, &record.terms.as_ref()?.current())))
     }
 
     /// Stores the loaded value unless the entry changed since the flight began. Ends the flight

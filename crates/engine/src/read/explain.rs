@@ -174,7 +174,10 @@ impl fmt::Display for Explanation {
             write!(f, ", {codec:?}, compression {compression:?}")?;
         }
         match &self.placement {
-            Some(placement) if placement.home == home => write!(f, "; by the rule «{}»", placement.rule)?,
+            Some(placement) if placement.home == home => {
+                write!(f, "; by the rule «{}»", placement.rule)?;
+                placement.reckoning.map_or(Ok(()), |reckoning| write!(f, " ({reckoning})"))?;
+            }
             Some(placement) => write!(f, "; today it would be placed so: {placement}")?,
             None => {}
         }

@@ -1,14 +1,15 @@
 //! Reading: memory first, then tier by tier.
 
 pub(crate) mod explain;
+pub(crate) mod on_thread;
 pub(crate) mod walk;
 
 use std::sync::Arc;
 
 use larder_core::entry_meta::{EntryMeta, Freshness, read_offset};
-use larder_core::erased::{AnyLookup, Value};
+use larder_core::erased::{AnyLookup, Key, Value};
 use larder_core::events::Event;
-use larder_core::frame::{self, CodecId, Head, Header};
+use larder_core::frame::{self, CodecId, FrameError, Head, Header};
 use larder_core::key::EncodedKey;
 use larder_core::memory::Record;
 use larder_core::place::Facts;
@@ -62,13 +63,33 @@ impl Engine {
     /// # Errors
     /// The error of a tier, if no other tier had the entry.
     pub(crate) async fn get<W: Runtime>(self: &Arc<Self>, key: &dyn AnyLookup) -> Result<Option<Value>> {
+        match self.begin_get(key) {
+            Ok(None) => Ok(None),
+            Ok(Some(encoded)) => {
+                let found = self.seek::<W>(encoded, self.key_locks.hash(key)).await;
+                self.end_get(found)
+            }
+            Err(error) => self.end_get(Err(error)),
+        }
+    }
+
+    /// Encodes the key of a look-up. `None` if it has ended: memory knows that there is no value, or the cache
+    /// is closed.
+    fn begin_get(&self, key: &dyn AnyLookup) -> Result<Option<EncodedKey>> {
         self.release_expired(key);
-        let found = match self.encode_key(key) {
-            Ok(Some(_)) if self.is_known_absent(key) => return Ok(None),
-            Ok(Some(encoded)) if !self.is_closed() => self.seek::<W>(encoded, self.key_locks.hash(key)).await,
-            Ok(_) => Ok(None),
-            Err(error) => Err(error),
-        };
+        self.observe_request(key);
+        let Some(encoded) = self.encode_key(key)? else { return self.end_get(Ok(None)).map(|_| None) };
+        if self.is_known_absent(key) {
+            return Ok(None);
+        }
+        if self.is_closed() {
+            return self.end_get(Ok(None)).map(|_| None);
+        }
+        Ok(Some(encoded))
+    }
+
+    /// Counts a look-up that found no fresh entry, and returns the value.
+    fn end_get(&self, found: Result<Option<Found>>) -> Result<Option<Value>> {
         let found = found.map(|found| found.and_then(Found::if_fresh));
         if !matches!(found, Ok(Some(_))) {
             self.counters.misses.increment();
@@ -183,10 +204,25 @@ impl Engine {
         (stack, handle): (&TierStack, &TierHandle),
         bytes: Bytes,
         (key, hash): (&EncodedKey, u64),
-        (observation, version): &(&Option<KeyEpoch>, Option<EntryVersion>),
+        read_at: &(&Option<KeyEpoch>, Option<EntryVersion>),
     ) -> Result<Found, bool> {
-        let identity = identity(&bytes);
         uncancellable::if_large(bytes.len() as u64).await;
+        match self.admit((stack, handle), bytes, key, read_at) {
+            Some(found) => Ok(found),
+            None => Err(Box::pin(self.drop_gone(stack, handle, key, hash)).await),
+        }
+    }
+
+    /// Checks a frame, and copies it into memory if its placement says so. Counts a frame that must not be
+    /// served, and returns `None` for it.
+    fn admit(
+        &self,
+        (stack, handle): (&TierStack, &TierHandle),
+        bytes: Bytes,
+        key: &EncodedKey,
+        (observation, version): &(&Option<KeyEpoch>, Option<EntryVersion>),
+    ) -> Option<Found> {
+        let identity = version.map_or(0, |_| identity(&bytes));
         match self.judge(stack, handle, bytes, key) {
             Ok(found) if found.freshness == Freshness::Gone => self.note_over(handle, key),
             Ok(found) => {
@@ -194,14 +230,14 @@ impl Engine {
                     let checked = version.and_then(|begun| self.coherence.finish_copy(begun, identity));
                     self.promote((stack, handle), key, &found, (observation, checked));
                 }
-                return Ok(found);
+                return Some(found);
             }
             Err(error) => {
                 note_refusal(handle, key, &error);
-                self.emit_refused(key, handle.kind());
+                self.emit_refusal(key, handle.kind(), &error);
             }
         }
-        Err(Box::pin(self.drop_gone(stack, handle, key, hash)).await)
+        None
     }
 
     /// Decodes a frame and determines its freshness.
@@ -227,11 +263,11 @@ impl Engine {
     ) {
         let Decoded { value, header, terms, .. } = &found.decoded;
         let facts = Facts { is_read: true, ..self.facts(header.value_len, header.load_cost, terms) };
-        if found.freshness != Freshness::Fresh || !self.place(stack, &facts).in_memory() {
+        if found.freshness != Freshness::Fresh {
             return;
         }
         // All code of the user runs before the guard is taken.
-        let Ok(key) = stack.keys.decode(encoded.as_bytes()) else { return };
+        let Some(key) = self.key_to_promote((stack, encoded), (facts, found.tier)) else { return };
         let bytes = header.value_len + encoded.as_bytes().len() as u64;
         let weight = self.weight(&key, value.as_ref(), bytes);
         let record = Record {
@@ -256,6 +292,23 @@ impl Engine {
             }
             None => self.counters.superseded.increment(),
         }
+    }
+
+    /// Returns the key of an entry that was read, if its placement says that memory gets a copy.
+    fn key_to_promote(
+        &self,
+        (stack, encoded): (&TierStack, &EncodedKey),
+        (mut facts, found): (Facts, TierKind),
+    ) -> Option<Key> {
+        if self.pupil.is_none() {
+            let is_copied = self.place(stack, &facts).in_memory();
+            return is_copied.then(|| stack.keys.decode(encoded.as_bytes()).ok()).flatten();
+        }
+        let key = stack.keys.decode(encoded.as_bytes()).ok()?;
+        facts.key = self.fact_key(&key);
+        let is_copied = self.place(stack, &facts).in_memory();
+        self.teach_request(&facts, Some(found));
+        is_copied.then_some(key)
     }
 
     /// Returns whether an invalidation ended an entry for all nodes. An entry that is merely past
@@ -290,6 +343,7 @@ impl Engine {
         let is_over = match &again {
             Ok(found) if handle.is_shared() => self.is_over_by_invalidation(found),
             Ok(found) => found.freshness == Freshness::Gone,
+            Err(error) if is_sealed(error) => false,
             // Others may be able to read it, for example another version of the program.
             Err(_) => is_damaged || !handle.is_shared(),
         };
@@ -424,6 +478,17 @@ pub(crate) fn note_refusal(handle: &TierHandle, key: &EncodedKey, error: &Error)
         tracing::warn!(target: "larder", cache, tier = %handle.kind(), key = ?key, error = ?error, "an intact entry cannot be decoded");
         return;
     }
-    counters.refused.increment();
+    if is_sealed(error) {
+        counters.unopened.increment();
+    } else {
+        counters.refused.increment();
+    }
     tracing::warn!(target: "larder", cache, tier = %handle.kind(), key = ?key, error = ?error, "an entry was rejected");
+}
+
+/// Whether an entry was refused because it is sealed by a key that this cache does not have. Another cache may
+/// have it, so the entry is left alone.
+pub(crate) fn is_sealed(error: &Error) -> bool {
+    use std::error::Error as _;
+    error.source().and_then(|source| source.downcast_ref()) == Some(&FrameError::Sealed)
 }

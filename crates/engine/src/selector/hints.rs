@@ -41,6 +41,7 @@ impl Hints {
             sharing,
             home: home.value,
             is_read: false,
+            key: None,
             thresholds,
         }
     }

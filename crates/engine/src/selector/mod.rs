@@ -1,7 +1,10 @@
 //! Selectors: decide from the facts of an entry in which tier it is placed.
 
+mod adaptive;
 mod hints;
+pub(crate) mod lessons;
 mod table;
 
+pub use adaptive::Adaptive;
 pub use hints::Hints;
 pub use table::Table;

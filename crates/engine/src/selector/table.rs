@@ -54,6 +54,7 @@ impl Selector for Table {
                 .collect(),
             rule,
             warning: if facts.home == asked { filtered.warning } else { Some(HOME_REFUSES) },
+            reckoning: None,
         }
     }
 }
@@ -65,6 +66,7 @@ fn nowhere(filtered: &Filtered) -> Placement {
         alternatives: TierList::default(),
         rule: "no tier may hold an entry of this size and these hints",
         warning: filtered.warning,
+        reckoning: None,
     }
 }
 

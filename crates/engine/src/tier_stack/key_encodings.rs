@@ -117,6 +117,11 @@ impl Encodings {
 }
 
 impl Engine {
+    /// Returns whether equal keys came with different encodings.
+    pub(crate) fn has_key_conflicts(&self) -> bool {
+        self.encodings.has_conflicts.load(Ordering::Acquire)
+    }
+
     /// Compares the encoding of a key with that of an equal key before it.
     ///
     /// # Errors
@@ -156,7 +161,7 @@ impl Engine {
     /// removes the entry under the key's own encoding, which may be the older one. The
     /// caller holds the write guard.
     pub(crate) async fn drop_conflicts(&self, encoded: &EncodedKey) -> bool {
-        if !self.encodings.has_conflicts.load(Ordering::Acquire) {
+        if !self.has_key_conflicts() {
             return false;
         }
         let Some(stack) = &self.stack else { return false };

@@ -1,5 +1,6 @@
 //! The stack of byte tiers: encodes keys, and frames values.
 
+mod blocking;
 pub(crate) mod dirty_flag;
 pub(crate) mod key_encodings;
 pub mod layers;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use larder_core::clock::{Clock, SystemClock};
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
-use larder_core::place::TierFacts;
+use larder_core::place::{Selector, TierFacts};
 use larder_core::stats::{TierCounters, TierStats};
 use larder_core::stream::Stored;
 use larder_core::tier::{Position, StreamingTier, Tier, TierKind, TierOptions, Upload, VersionedTier};
@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use crate::coherence::identity;
 use crate::coherence::log_replica::Replica;
 use crate::coherence::own_writes::OwnWrites;
+use crate::observation::TierState;
 use crate::tier_stack::dirty_flag::DirtyFlag;
 use crate::tier_stack::layers::{Breaker, Limit, Observe};
 use crate::tier_stack::quarantine::Quarantine;
@@ -49,6 +50,8 @@ pub struct TierHandle {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) quarantine: Quarantine,
     pub(super) options: TierOptions,
+    /// Whether a log that the cache has judges the entries, although others write them.
+    has_own_log: bool,
     own_writes: OwnWrites,
     settle_at_millis: AtomicU64,
     evictions_told: AtomicU64,
@@ -85,6 +88,7 @@ impl TierHandle {
             clock,
             quarantine: Quarantine::new(kind, dirty_flag),
             options: TierOptions::default(),
+            has_own_log: false,
             own_writes: OwnWrites::default(),
             settle_at_millis: AtomicU64::new(0),
             evictions_told: AtomicU64::new(0),
@@ -97,6 +101,12 @@ impl TierHandle {
     /// The handle of a tier that the user brought, which stands at `position`.
     pub fn at(self, position: Position) -> Self {
         Self { position: Some(position), ..self }
+    }
+
+    /// The handle of a tier whose entries are judged by the invalidations that the engine gets, although
+    /// another process writes them.
+    pub fn judged_by_own_log(self) -> Self {
+        Self { has_own_log: true, ..self }
     }
 
     /// Its kind, and its position if the user brought it.
@@ -113,6 +123,11 @@ impl TierHandle {
             0 => Ok(()),
             _ => block_on(self.clear()),
         }
+    }
+
+    /// Tells this selector how long reads and writes of the tier take.
+    pub(crate) fn teach(&self, selector: &Arc<dyn Selector>) {
+        self.tier.teach(selector);
     }
 
     /// Whether the tier is of this kind.
@@ -218,7 +233,7 @@ impl TierHandle {
     /// Whether other processes write to the tier with sequence numbers of their own,
     /// which the invalidations of this cache cannot be compared with.
     pub(crate) fn has_foreign_versions(&self) -> bool {
-        (self.is_shared() || self.is_read_only()) && !self.is_among_nodes()
+        (self.is_shared() || self.is_read_only()) && !self.is_among_nodes() && !self.has_own_log
     }
 
     /// Whether other nodes write to the tier and report their changes.
@@ -272,6 +287,17 @@ impl TierHandle {
         stats.with_trouble(self.tier.trouble())
     }
 
+    /// Returns what the layers know of the tier now.
+    pub(crate) fn state(&self) -> TierState {
+        TierState {
+            kind: self.kind,
+            is_healthy: self.facts().healthy,
+            open: self.tier.guarded().open_lines(),
+            has_missed_changes: self.quarantine.is_any(),
+            is_shared: self.is_shared(),
+        }
+    }
+
     /// Returns how many entries the tier evicted since the last call.
     pub(crate) fn new_evictions(&self) -> u64 {
         let now = self.tier.usage().evictions;
@@ -294,7 +320,11 @@ impl TierHandle {
         if self.quarantine.covers(key) {
             return Ok(None);
         }
-        self.heeded(self.tier.get(key).await?).await
+        let found = match self.on_this_thread() {
+            Some(tier) => tier.get_blocking(key)?,
+            None => self.tier.get(key).await?,
+        };
+        self.heeded(found).await
     }
 
     /// Reads the frames of `keys`, in order, with as few round trips as the tier needs.
@@ -348,7 +378,13 @@ impl TierHandle {
     pub(crate) async fn put(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
         let put = match self.is_read_only() {
             true => Err(self.refuse_write()),
-            false => self.tier.put(key, frame).await.inspect_err(|_| self.note_unanswered(key, frame)),
+            false => {
+                let put = match self.on_this_thread() {
+                    Some(tier) => tier.put_blocking(key, frame),
+                    None => self.tier.put(key, frame).await,
+                };
+                put.inspect_err(|_| self.note_unanswered(key, frame))
+            }
         };
         self.settle(key, frame.head(), put).await
     }
@@ -402,11 +438,14 @@ impl TierHandle {
         if self.is_read_only() {
             return self.hide(key).await;
         }
-        let removed = self.tier.remove(key).await;
+        let removed = match self.on_this_thread() {
+            Some(tier) => tier.remove_blocking(key),
+            None => self.tier.remove(key).await,
+        };
         self.removed(key, removed)
     }
 
-    fn removed(&self, key: &EncodedKey, removed: Result<bool>) -> Result<bool> {
+    pub(super) fn removed(&self, key: &EncodedKey, removed: Result<bool>) -> Result<bool> {
         match removed {
             Ok(removed) => {
                 self.gone(key);

@@ -8,9 +8,11 @@
 //! to data that it still buffers when the process is killed.
 
 pub(crate) mod atomic;
+mod on_thread;
 pub(crate) mod precondition;
 pub(crate) mod prepared_entry;
 pub(crate) mod remove;
+mod stored;
 pub(crate) mod stream;
 mod touch;
 
@@ -22,13 +24,12 @@ use larder_core::erased::{Key, Value};
 use larder_core::events::{Event, Writer};
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
-use larder_core::memory::Record;
 use larder_core::place::{Facts, Placement, TierList};
 use larder_core::tier::{BoxFuture, EntryVersion, FailedWrites, TierKind};
 use larder_core::{Error, ErrorKind, Result};
 
+use crate::coherence::identity;
 use crate::coherence::local_fallback::{LocalWrite, Stay};
-use crate::coherence::{CopyTag, identity};
 use crate::engine::Engine;
 use crate::invalidation::log::EntryAge;
 use crate::key_lock::WriteTurn;
@@ -36,7 +37,8 @@ use crate::key_lock::reentrancy;
 use crate::tier_stack::tier_handle::TierHandle;
 use crate::tier_stack::{EncodedPayload, FrameLabel, TierStack};
 use crate::write::precondition::Precondition;
-use crate::write::prepared_entry::{EarlyWrite, NewValue, Plan, PreparedEntry, reload_cost};
+use crate::write::prepared_entry::{EarlyWrite, NewValue, Plan, PreparedEntry};
+use crate::write::stored::{Stored, StoredEntry};
 use larder_exec::runtime::Runtime;
 
 /// Maximum attempts at storing an entry that other nodes keep invalidating.
@@ -212,26 +214,8 @@ impl Engine {
             }
             _ => Ok(Stored::at(Placement::MEMORY_ONLY, stamp)),
         };
-        let stored = stored.and_then(|stored| self.fitted(stored, weight));
-        // Before the entry is in memory: from then on memory may evict it and emit that event.
-        self.emit_stored(name, stored.as_ref().map(|stored| stored.placement), by);
-        match stored {
-            Ok(Stored { placement: Some(placement), identity, stamp, is_told }) if placement.in_memory() => {
-                // Other nodes do not know of the entry, so their notices do not confirm the copy.
-                let copy_tag = copy_tag.map(|copy_tag| if is_told { copy_tag } else { CopyTag::UNHEARD });
-                let checked = copy_tag.and_then(|copy_tag| copy_tag.of(identity));
-                let cost = reload_cost(placement.home, load_cost);
-                let home = placement.home;
-                let terms = self.expiry.live(&self.terms_in(home, terms, created));
-                self.keep(key, Record { value, created, stamp, terms, weight, home, checked, cost });
-                Ok(Some(placement))
-            }
-            outcome => {
-                self.discard(&key);
-                reentrancy::within(|| drop((key, value)));
-                outcome.map(|stored| stored.placement).inspect_err(|_| self.counters.dropped.increment())
-            }
-        }
+        let entry = StoredEntry { name, key, value, terms, created, weight, load_cost, copy_tag };
+        self.end_store(entry, by, stored)
     }
 
     /// Removes the former copy, and stores the entry in the tiers beyond memory.
@@ -255,29 +239,6 @@ impl Engine {
         let stored = Box::pin(self.store_beyond(stack, encoded, plan, stamping)).await;
         self.note_base(stack, encoded, base);
         stored
-    }
-
-    /// Drops the copy in memory from the placement if memory cannot hold the entry.
-    ///
-    /// # Errors
-    /// If memory is the home and cannot hold the entry.
-    fn fitted(&self, stored: Stored, weight: u32) -> Result<Stored> {
-        match stored.placement {
-            Some(placement) if placement.in_memory() && !self.fits_memory(weight) => {
-                if placement.home == TierKind::Memory {
-                    return Err(self.too_heavy(weight));
-                }
-                let placement = Placement { copy_in_memory: false, ..placement };
-                Ok(Stored { placement: Some(placement), ..stored })
-            }
-            _ => Ok(stored),
-        }
-    }
-
-    fn too_heavy(&self, weight: u32) -> Error {
-        let max = self.memory.bounds().bytes.unwrap_or(0);
-        let message = format!("the entry has {weight} bytes; `memory_bytes` allows {max} for all entries");
-        Error::new(ErrorKind::TooLarge, message).in_tier(TierKind::Memory).during("put")
     }
 
     /// Writes an entry to the byte tiers. Returns where it was stored.
@@ -397,7 +358,9 @@ impl Engine {
                 }
                 return stored(Some(placed_at(home, placement)), stay);
             }
-            if home == TierKind::Null && home != placement.home {
+            // Not an error: a failed write is ignored, or a selector that measures admits the entry nowhere.
+            let is_meant = home != placement.home || placement.reckoning.is_some();
+            if home == TierKind::Null && is_meant {
                 return stored(Some(placed_at(home, placement)), stay);
             }
             let handle = stack.tier(home);
@@ -417,33 +380,6 @@ impl Engine {
             }
         }
         Err(failure.unwrap_or_else(|| nowhere(&placement)))
-    }
-
-    /// Returns the metadata of the copy in memory of an entry that is at home in this tier.
-    fn terms_in(&self, home: TierKind, terms: EntryMeta, created: Time) -> EntryMeta {
-        let handle = self.stack.as_ref().and_then(|stack| stack.tier(home));
-        match handle {
-            Some(handle) => handle.cap(terms, created),
-            None => terms,
-        }
-    }
-}
-
-/// The outcome of a write.
-struct Stored {
-    /// `None` if a later change by another node won.
-    placement: Option<Placement>,
-    /// Identity of the stored frame.
-    identity: u64,
-    /// Sequence number of the latest invalidation when the entry was stored.
-    stamp: u64,
-    /// `false` if the entry belongs in the shared tier, but other nodes do not know of it.
-    is_told: bool,
-}
-
-impl Stored {
-    fn at(placement: Placement, stamp: u64) -> Self {
-        Self { placement: Some(placement), identity: 0, stamp, is_told: true }
     }
 }
 

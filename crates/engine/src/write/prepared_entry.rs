@@ -180,7 +180,7 @@ impl Engine {
         entry: NewEntry,
     ) -> PreparedEntry {
         let plan = match &self.stack {
-            Some(stack) => self.plan(stack, &entry).map(Some),
+            Some(stack) => self.plan(stack, key, &entry).map(Some),
             None => Ok(None),
         };
         let NewEntry { value, terms, load_cost } = entry;
@@ -211,14 +211,17 @@ impl Engine {
         }
     }
 
-    fn plan(&self, stack: &TierStack, entry: &NewEntry) -> Result<Plan> {
+    fn plan(&self, stack: &TierStack, key: &Key, entry: &NewEntry) -> Result<Plan> {
         let NewEntry { value, terms, load_cost } = entry;
         let value = value.as_ref();
         let bytes = value.map_or(Ok(0), |value| stack.values.measure(value))?;
-        let facts = self.facts(bytes, *load_cost, terms);
+        let facts = Facts { key: self.fact_key(key), ..self.facts(bytes, *load_cost, terms) };
         let placement = self.place(stack, &facts);
+        self.teach_request(&facts, None);
         let payload = match placement.home {
             TierKind::Memory => None,
+            // A selector that measures admits it nowhere; otherwise the null tier takes a frame.
+            TierKind::Null if placement.reckoning.is_some() => None,
             _ => Some(stack.payload(value, facts.kind)?),
         };
         Ok(Plan { facts, placement, payload })

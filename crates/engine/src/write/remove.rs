@@ -205,7 +205,7 @@ impl Engine {
                     Ok(_) => {}
                     Err(error) => {
                         note_refusal(handle, encoded, &error);
-                        self.emit_refused(encoded, handle.kind());
+                        self.emit_refusal(encoded, handle.kind(), &error);
                     }
                 },
                 Ok(None) => {}

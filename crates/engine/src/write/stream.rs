@@ -23,8 +23,8 @@ use larder_core::{Bytes, Error, ErrorKind, Result};
 use crate::coherence::local_fallback::LocalWrite;
 use crate::engine::Engine;
 use crate::key_lock::WriteTurn;
-use crate::read::note_refusal;
 use crate::read::walk::{Question, Walk};
+use crate::read::{is_sealed, note_refusal};
 use crate::tier_stack::TierStack;
 use crate::tier_stack::tier_handle::TierHandle;
 use crate::write::precondition::Precondition;
@@ -313,7 +313,9 @@ impl Question for OpenReader {
         match engine.reader(walk, handle, stored, self.0) {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 note_refusal(handle, key, &error);
-                engine.drop_if(handle, key, hash, |stored| engine.opens(stack, stored, key).is_err()).await;
+                engine.emit_refusal(key, handle.kind(), &error);
+                let is_bad = |stored| engine.opens(stack, stored, key).is_err_and(|error| !is_sealed(&error));
+                engine.drop_if(handle, key, hash, is_bad).await;
                 Ok(None)
             }
             opened => opened,
@@ -381,8 +383,12 @@ fn unreadable(error: io::Error) -> Error {
 
 fn read_whole(mut stored: Stored) -> Result<Bytes> {
     let mut whole = Vec::with_capacity(usize::try_from(stored.len).unwrap_or(0));
-    stored.medium.read_to_end(&mut whole)?;
-    Ok(whole.into())
+    match stored.medium.read_to_end(&mut whole) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(Error::new(ErrorKind::Corrupt, error.to_string()).with_source(error))
+        }
+        read => Ok(read.map(|_| whole.into())?),
+    }
 }
 
 /// Returns the actual placement: a stream goes to the tier that takes streams.
@@ -396,6 +402,7 @@ fn streamed(home: TierKind, placement: Placement) -> Placement {
         alternatives: std::iter::empty().collect(),
         rule: "a stream goes to the tier that takes one",
         warning: placement.warning,
+        reckoning: None,
     }
 }
 

@@ -64,8 +64,12 @@ impl Engine {
     {
         self.check_open()?;
         self.expires.store(true, Ordering::Relaxed);
-        let own = key.clone();
         let encoded = self.encode_key(key)?;
+        let own = match (&self.stack, &encoded) {
+            // Memory takes a key by value, and this one may be shared with the caller.
+            (Some(stack), Some(encoded)) if !key.is_cloneable() => stack.keys.decode(encoded.as_bytes())?,
+            _ => key.clone(),
+        };
         let (turn, _caller) = self.write_turn::<W>(self.key_locks.hash(key));
         let Some(encoded) = encoded else {
             let _guard = self.lock_for_write(&turn).await?;

@@ -12,10 +12,11 @@ use larder_engine::{TtlBy, Weigher};
 use larder_tiers::memory::Policy;
 
 use super::listener::listener_option;
+use super::observe::{observe_keys_option, observe_options};
 use super::time::{self, time_options, ttl_by_option};
 use super::{CAPACITY_MAX, CacheKey, CacheValue, GivenOptions, MEMORY_BYTES, within};
 use crate::Cache;
-use crate::assemble::{self, ListenerParts, MemoryPlan};
+use crate::assemble::{self, ListenerParts, MemoryOnlyParts, MemoryPlan};
 use crate::context::Scope;
 use crate::options::values::size_text;
 use crate::options::{Explained, Resolved, Settings};
@@ -44,6 +45,8 @@ where
         ttl_by: None,
         clock: Arc::new(SystemClock),
         listener: None,
+        #[cfg(feature = "observe")]
+        key_text: None,
         types: PhantomData,
     }
 }
@@ -56,6 +59,8 @@ pub struct MemoryBuilder<K, V> {
     ttl_by: Option<TtlBy>,
     clock: Arc<dyn Clock>,
     listener: Option<ListenerParts<K>>,
+    #[cfg(feature = "observe")]
+    key_text: Option<crate::observation::KeyPrinter>,
     types: PhantomData<fn(K) -> V>,
 }
 
@@ -125,6 +130,8 @@ where
     }
 
     time_options!();
+    observe_options!();
+    observe_keys_option!();
     ttl_by_option!();
 
     fn with_ttl_by(mut self, ttl: TtlBy) -> Self {
@@ -148,7 +155,19 @@ where
         let settings = self.resolved()?.settings;
         let plan = self.plan(&settings)?;
         let expiry = time::expiry(&settings, self.ttl_by.take())?;
-        let cache = || assemble::memory_only(&self.given.name, plan, expiry, (self.clock, self.listener));
+        #[cfg(feature = "observe")]
+        let names = crate::observation::KeyNames::of_memory::<K>(self.key_text.take());
+        let parts = MemoryOnlyParts {
+            expiry,
+            clock: self.clock,
+            listener: self.listener,
+            #[cfg(feature = "observe")]
+            observer: crate::observation::ObserverParts::new(
+                crate::observation::ObservationPlan::of(&settings),
+                names,
+            ),
+        };
+        let cache = || assemble::memory_only(&self.given.name, plan, parts);
         Scope::adopt_new(scope.as_ref(), || Ok(cache()))
     }
 

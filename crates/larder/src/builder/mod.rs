@@ -3,11 +3,16 @@
 //! `build()` checks all options; the methods of a builder check none.
 
 mod bounds;
+#[cfg(feature = "encrypt")]
+mod encrypt;
 mod given_options;
 mod listener;
 mod memory;
+mod observe;
 #[cfg(feature = "_codec")]
 mod plan;
+#[cfg(feature = "_codec")]
+mod read_only;
 #[cfg(feature = "_codec")]
 mod tiered;
 mod tiers;
@@ -18,6 +23,7 @@ use larder_core::{Error, Result};
 use self::given_options::GivenOptions;
 use crate::options::values::size_text;
 
+pub(crate) use observe::observe_options;
 pub(crate) use tiers::tier_options;
 pub(crate) use time::time_options;
 

@@ -77,6 +77,15 @@ pub(super) fn check_own(own: &[OwnTier]) -> Result<()> {
     Ok(())
 }
 
+/// Checks that a directory that is opened for reading has no other tiers.
+pub(super) fn check_read_only(is_read_only: bool, tiers: TierList, own: &[OwnTier]) -> Result<()> {
+    if is_read_only && (tiers.contains(TierKind::Redis) || !own.is_empty()) {
+        let given = "a cache with Redis or tiers of your own";
+        return Err(Error::config("open_read_only", given, "a cache of disk and files"));
+    }
+    Ok(())
+}
+
 /// Returns the options of single tiers. A source for several caches may name tiers that this one lacks.
 pub(super) fn tier_options(
     settings: &Settings,

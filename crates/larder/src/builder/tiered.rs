@@ -12,15 +12,15 @@ use larder_core::codec::{Codec, Values};
 use larder_core::key::{Canonical, CanonicalForm, KeyCodec, NamedKeys};
 use larder_core::kinds;
 use larder_core::memory::Bounds;
-use larder_core::place::{Kind, Selector};
+use larder_core::place::Kind;
 use larder_core::tier::{Position, Tier, TierKind};
-use larder_engine::selector::Table;
 use larder_engine::{TtlBy, Weigher};
 use larder_tiers::memory::Policy;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::listener::listener_option;
+use super::observe::{observe_keys_option, observe_options};
 use super::tiers::tier_options;
 use super::time::{self, time_options, ttl_by_option};
 use super::{CAPACITY_MAX, EncodedCacheKey, EncodedCacheValue, GivenOptions, MEMORY_BYTES, plan, within};
@@ -32,6 +32,7 @@ use crate::options::values::Urls;
 use crate::options::{Explained, Resolved, Settings, Source};
 use crate::presets::Preset;
 use crate::registry::CacheKind;
+use crate::seal::GivenKeys;
 use crate::typed::of_entry;
 
 /// A cache whose selector places each entry in memory, on disk or in a file.
@@ -111,22 +112,26 @@ const FRONT_MEMORY_BYTES: u64 = 16 << 20;
 /// Builder of a cache with byte tiers; created by [`ucache`], `bcache` and `fcache`.
 #[must_use = "a builder does nothing until `build()`"]
 pub struct TieredBuilder<K, V> {
-    untyped: Untyped,
+    pub(super) untyped: Untyped,
     canonical: Option<CanonicalForm<K>>,
     listener: Option<ListenerParts<K>>,
+    #[cfg(feature = "observe")]
+    key_text: Option<crate::observation::KeyPrinter>,
     values: PhantomData<fn() -> V>,
 }
 
 /// The part of a builder that does not depend on the types, compiled once.
-struct Untyped {
+pub(super) struct Untyped {
     given: GivenOptions,
     home: Option<TierKind>,
     default_memory_bytes: u64,
     weigher: Option<Weigher>,
-    selector: Arc<dyn Selector>,
     ttl_by: Option<TtlBy>,
     clock: Arc<dyn Clock>,
     own: Vec<OwnTier>,
+    pub(super) keys: GivenKeys,
+    /// Whether the directory is opened for reading.
+    pub(super) is_read_only: bool,
 }
 
 impl<K, V> fmt::Debug for TieredBuilder<K, V> {
@@ -149,12 +154,20 @@ where
             home,
             default_memory_bytes,
             weigher: None,
-            selector: Arc::new(Table),
             ttl_by: None,
             clock: Arc::new(SystemClock),
             own: Vec::new(),
+            keys: Default::default(),
+            is_read_only: false,
         };
-        Self { untyped, canonical: None, listener: None, values: PhantomData }
+        Self {
+            untyped,
+            canonical: None,
+            listener: None,
+            #[cfg(feature = "observe")]
+            key_text: None,
+            values: PhantomData,
+        }
     }
 
     /// Sets an option from a method of the builder.
@@ -300,7 +313,7 @@ where
     /// tiers, each with a kind of its own by [`TierKind::own`]: by that name statistics, events,
     /// [`explain`](Cache::explain), [`require`](Self::require) and selectors know it.
     ///
-    /// `position` is its place in the order in which the tiers are read, and in each row of [`Table`]:
+    /// `position` is its place in the order in which the tiers are read, and in each row of [`Table`](crate::Table):
     /// [`Position::Before`]`(TierKind::Disk)` is preferred wherever disk is. It gets the time limit, the
     /// breaker and the counters that other tiers have, and is closed with the cache. See [the page on own
     /// tiers][page].
@@ -311,13 +324,9 @@ where
         self
     }
 
-    /// The selector, which decides the tier of each entry. Default [`Table`].
-    pub fn selector(mut self, selector: impl Selector) -> Self {
-        self.untyped.selector = Arc::new(selector);
-        self
-    }
-
     time_options!();
+    observe_options!();
+    observe_keys_option!();
     ttl_by_option!();
 
     fn with_ttl_by(mut self, ttl: TtlBy) -> Self {
@@ -351,6 +360,8 @@ where
             keys: key_codec(self.canonical),
             values: Box::new(Values::<V>::new(codec)),
             listener: self.listener,
+            #[cfg(feature = "observe")]
+            key_text: self.key_text,
         };
         Scope::adopt_new(scope.as_ref(), || assemble::tiered(plan, parts))
     }
@@ -374,7 +385,11 @@ impl Untyped {
         let settings = resolved.settings;
         let tiers = plan::tiers(&settings, self.home, url_config.as_ref());
         plan::check_own(&self.own)?;
-        let tier_options = plan::tier_options(&settings, is_of_one_cache, tiers, &self.own)?;
+        plan::check_read_only(self.is_read_only, tiers, &self.own)?;
+        let mut tier_options = plan::tier_options(&settings, is_of_one_cache, tiers, &self.own)?;
+        if self.is_read_only {
+            tier_options.iter_mut().for_each(|(_, options)| *options = options.read_only());
+        }
         let home = plan::home(&settings, self.home, url_config.as_ref())?.filter(|_| {
             // The one tier on disk that URLs name is not the only one if there are others.
             self.home.is_some() || self.own.is_empty()
@@ -384,7 +399,11 @@ impl Untyped {
             tiers,
             own: self.own,
             tier_options,
+            keys: self.keys,
+            is_read_only: self.is_read_only,
             disk_bytes: plan::disk_bytes(&settings)?,
+            #[cfg(feature = "observe")]
+            observation: crate::observation::ObservationPlan::of(&settings),
             durability: settings.durability.unwrap_or_default(),
             warm_restart: plan::warm_restart(&settings)?,
             #[cfg(feature = "redis")]
@@ -394,7 +413,7 @@ impl Untyped {
             compress: plan::compress(&settings)?,
             schema: settings.version.unwrap_or_default(),
             hints: plan::hints(&settings, kind, home, (tiers, &sharing_by))?,
-            selector: self.selector,
+            selector: settings.selector.clone().unwrap_or_default().make(),
             expiry: time::expiry(&settings, self.ttl_by)?,
             clock: self.clock,
             dir: settings.dir,

@@ -71,6 +71,14 @@ macro_rules! tier_options {
             self.with(|settings| settings.kind = Some(kind))
         }
 
+        /// The selector, which decides the tier of each entry. Default [`Table`](crate::Table).
+        /// [`Adaptive`](crate::Adaptive) measures the tiers and learns from the requests. Caches that are
+        /// given one by a context share it; by text (`adaptive`), each cache has its own.
+        pub fn selector(self, selector: impl crate::Selector) -> Self {
+            let selector = crate::options::SelectorChoice::Given(std::sync::Arc::new(selector));
+            self.with(|settings| settings.selector = Some(selector))
+        }
+
         /// How long entries should outlive the process. Default
         /// [`Persistence::Auto`](crate::Persistence::Auto).
         pub fn persistence(self, persistence: crate::Persistence) -> Self {

@@ -100,7 +100,7 @@ mod tests {
     use crate::options::Resolved;
 
     /// A value of each option that is not its default, as it is printed.
-    const SAMPLES: [(&str, &str); 30] = [
+    const SAMPLES: [(&str, &str); 33] = [
         ("capacity", "500"),
         ("memory_bytes", "8 MiB"),
         ("policy", "lru"),
@@ -112,6 +112,7 @@ mod tests {
         ("compress", "none"),
         ("version", "7"),
         ("kind", "image"),
+        ("selector", "adaptive"),
         ("persistence", "long_term"),
         ("access", "read_heavy"),
         ("sharing", "processes"),
@@ -131,15 +132,22 @@ mod tests {
         ("refresh_ahead", "0.8"),
         ("soft_timeout", "100ms"),
         ("hard_timeout", "2s"),
+        ("observe", "true"),
+        ("observe_control", "true"),
     ];
 
     /// The samples that this build can parse.
     pub(super) fn samples() -> impl Iterator<Item = (&'static str, &'static str)> {
         let has_server = cfg!(feature = "redis");
         let has_tiers = cfg!(feature = "_codec");
-        SAMPLES.into_iter().filter(move |(name, _)| has_tiers || *name != "url").filter(move |(name, _)| {
-            has_server || !["redis", "namespace", "lease", "coherence"].contains(name)
-        })
+        let can_observe = cfg!(all(feature = "observe", unix));
+        SAMPLES
+            .into_iter()
+            .filter(move |(name, _)| has_tiers || *name != "url")
+            .filter(move |(name, _)| {
+                has_server || !["redis", "namespace", "lease", "coherence"].contains(name)
+            })
+            .filter(move |(name, _)| can_observe || !name.starts_with("observe"))
     }
 
     /// An invalid value of each option. A path and a namespace allow any text but the empty one; URLs are

@@ -16,7 +16,7 @@ use larder_exec::runtime::hand_off;
 use self::scope::Plan;
 pub(crate) use self::scope::Scope;
 use crate::MemoryBuilder;
-use crate::builder::{tier_options, time_options};
+use crate::builder::{observe_options, tier_options, time_options};
 use crate::options::Settings;
 use crate::presets::Preset;
 
@@ -123,6 +123,7 @@ impl CacheContext {
 
     tier_options!();
     time_options!();
+    observe_options!();
 
     /// Returns the name of the context.
     pub fn name(&self) -> &str {

@@ -5,6 +5,7 @@
 //! builder is written by hand.
 
 mod per_tier;
+mod selector;
 mod table;
 pub(crate) mod values;
 
@@ -13,6 +14,11 @@ use std::path::PathBuf;
 
 use larder_core::{Error, Result};
 
+#[cfg_attr(
+    not(feature = "_codec"),
+    allow(unused_imports, reason = "a cache of memory alone has no selector")
+)]
+pub(crate) use selector::SelectorChoice;
 pub(crate) use table::Settings;
 pub use table::{OptionRow, options};
 

@@ -11,6 +11,7 @@ use larder_core::{Durability, Result};
 use larder_tiers::memory::{MemoryEngine, Policy};
 
 use super::per_tier::PerTier;
+use super::selector::SelectorChoice;
 use super::values::{self, ServerUrl, Urls};
 use super::{Explained, Source, given, refused};
 use crate::builder::{DISK_BYTES, LEASE, MEMORY_BYTES, SHARE, SPAN_MIN, WARM_MAX};
@@ -170,6 +171,12 @@ table! {
         tiers: "all", cost: "nothing",
         parse: values::kind, valid: |_| true, show: Kind::to_string,
     }
+    selector: SelectorChoice {
+        says: "what decides the tier of each entry", takes: "a word",
+        allowed: "table, adaptive", default: "table",
+        tiers: "all", cost: "adaptive takes 70 KiB",
+        parse: SelectorChoice::parse, valid: |_| true, show: SelectorChoice::to_string,
+    }
     persistence: Persistence {
         says: "how long entries should outlive the process", takes: "a word",
         allowed: "auto, ephemeral, session, long_term", default: "auto",
@@ -291,6 +298,18 @@ table! {
         allowed: "1ms or more", default: "until the load ends",
         tiers: "all", cost: "nothing",
         parse: values::span, valid: |span| *span >= SPAN_MIN, show: values::span_text,
+    }
+    observe: bool {
+        says: "whether the user of the process may look into the cache over a Unix socket", takes: "true or false",
+        allowed: "false; true with the feature `observe`, on Unix", default: "false, or true after larder::observe()",
+        tiers: "all", cost: "samples of about 1000 look-ups a second; in memory alone, writes and misses take the general path",
+        parse: values::observation, valid: |_| true, show: bool::to_string,
+    }
+    observe_control: bool {
+        says: "whether those who look into it may invalidate and clear, too", takes: "true or false",
+        allowed: "false; true with the feature `observe`, on Unix", default: "false",
+        tiers: "all", cost: "nothing",
+        parse: values::observation, valid: |_| true, show: bool::to_string,
     }
 }
 

@@ -94,6 +94,12 @@ pub(super) fn coherence(text: &str) -> Option<Coherence> {
     if cfg!(feature = "redis") { choice(COHERENCE, text) } else { None }
 }
 
+/// True only where a process can be observed.
+pub(super) fn observation(text: &str) -> Option<bool> {
+    let can_observe = cfg!(all(feature = "observe", unix));
+    text.parse::<bool>().ok().filter(|wanted| can_observe || !*wanted)
+}
+
 pub(super) fn share(text: &str) -> Option<f64> {
     text.parse().ok()
 }

@@ -42,9 +42,8 @@ impl DiskTier {
 
 fn is_whole(store: &Store, row: &[u8], value: IVec) -> Result<bool> {
     let frame = match Row::parse(&value) {
-        Some(Row::Inline(_)) => Some(frame_of(value)),
         Some(Row::Record(pointer)) => store.segments.peek(pointer, pointer.len)?,
-        None => None,
+        _ => frame_of(row, value),
     };
     let key = frame.and_then(|frame| verified_key(&frame));
     Ok(key.is_some_and(|key| RowKey::of(&key).as_ref() == row))

@@ -5,7 +5,8 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use larder_core::Result;
 
@@ -33,6 +34,64 @@ pub fn copy_to_read(from: &Path, to: &Path) -> Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unavailable(&from, error)),
         _ => Ok(()),
     }
+}
+
+/// As [`copy_to_read`], of a directory that a process has open. Returns whether the copy is of use: whether the
+/// process wrote no database meanwhile, and began and deleted no file.
+///
+/// What it appended to journals meanwhile does no harm. A row whose last change is in the journal and not in the
+/// copied database is absent then.
+///
+/// # Errors
+/// As [`copy_to_read`].
+pub fn copy_while_open(from: &Path, to: &Path) -> Result<bool> {
+    let before = state(from).map_err(|error| unavailable(from, error))?;
+    if before.iter().any(|(_, stamp)| stamp.is_some_and(|(_, written)| is_recent(written))) {
+        return Ok(false);
+    }
+    let copied = copy_to_read(from, to);
+    let is_same = state(from).is_ok_and(|now| now == before);
+    // A file that was deleted meanwhile is no error: the copy is made again.
+    if is_same { copied.map(|()| true) } else { Ok(false) }
+}
+
+/// Whether a file was written so recently that another write might leave the same time.
+fn is_recent(written: SystemTime) -> bool {
+    SystemTime::now().duration_since(written).is_ok_and(|age| age < TIME_STEP)
+}
+
+/// More than the steps in which file systems count times of files.
+const TIME_STEP: Duration = Duration::from_millis(20);
+
+/// A file, with its length and its time if it is one of a database.
+type FileState = (PathBuf, Option<(u64, SystemTime)>);
+
+/// The names of the files, and the lengths and times of the databases among them.
+fn state(dir: &Path) -> io::Result<Vec<FileState>> {
+    let mut found = Vec::new();
+    for (name, is_stamped) in [(DATABASES, true), (JOURNAL, false), (PACKS, false)] {
+        list(&dir.join(name), is_stamped, &mut found)?;
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn list(dir: &Path, is_stamped: bool, found: &mut Vec<FileState>) -> io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        if metadata.is_dir() {
+            list(&entry.path(), is_stamped, found)?;
+        } else {
+            let stamp = if is_stamped { Some((metadata.len(), metadata.modified()?)) } else { None };
+            found.push((entry.path(), stamp));
+        }
+    }
+    Ok(())
 }
 
 /// Copies or links the files of a folder, and of those below it. A folder that is missing is empty. Skips

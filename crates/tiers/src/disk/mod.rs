@@ -77,11 +77,11 @@ use std::time::Instant;
 
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
-use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
+use larder_core::tier::{BlockingTier, BoxFuture, Capability, Tier, TierKind, Usage};
 use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 use parking_lot::{Mutex, RwLock};
 
-pub use self::copy::copy_to_read;
+pub use self::copy::{copy_to_read, copy_while_open};
 
 use self::compaction::job::CompactionJob;
 use self::compaction::reaper::Reaper;
@@ -365,7 +365,26 @@ fn work<'a, T: Send + 'a>(
     operation: &'static str,
     call: impl FnOnce() -> Result<T> + Send + 'a,
 ) -> BoxFuture<'a, Result<T>> {
-    Box::pin(async move { call().map_err(|error| error.in_tier(TierKind::Disk).during(operation)) })
+    Box::pin(async move { told(operation, call()) })
+}
+
+/// Adds the tier and the operation to an error.
+fn told<T>(operation: &'static str, result: Result<T>) -> Result<T> {
+    result.map_err(|error| error.in_tier(TierKind::Disk).during(operation))
+}
+
+impl BlockingTier for DiskTier {
+    fn get_blocking(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
+        told("get", self.get_now(key))
+    }
+
+    fn put_blocking(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
+        told("put", self.put_now(key, frame))
+    }
+
+    fn remove_blocking(&self, key: &EncodedKey) -> Result<bool> {
+        told("remove", self.remove_now(key))
+    }
 }
 
 impl Tier for DiskTier {
@@ -432,5 +451,9 @@ impl Tier for DiskTier {
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         work("close", || self.close_now(true))
+    }
+
+    fn blocking(&self) -> Option<&dyn BlockingTier> {
+        Some(self)
     }
 }

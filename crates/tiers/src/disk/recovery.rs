@@ -264,7 +264,7 @@ fn count(databases: &Databases, replay: &Replay, segments: &Segments) -> Result<
     databases.each(|counts, row, value| {
         counts.add(&row, &value);
         let whole = match Row::parse(&value) {
-            Some(Row::Inline(_)) => true,
+            Some(Row::Inline(_) | Row::Compact(_)) => true,
             Some(Row::Record(pointer)) => segments.adopt(&row, pointer),
             None => false,
         };

@@ -18,7 +18,7 @@ use crate::disk::DiskTier;
 use crate::disk::eviction::{Survivors, pointer_into};
 use crate::disk::layout::{remove_file, rounded};
 use crate::disk::reopen::PROBE_BYTES;
-use crate::disk::row::{Pointer, Row};
+use crate::disk::row::{self, Pointer, Row};
 use crate::disk::store::Store;
 use crate::durable_sync::available;
 use crate::pressure::{self, Shortage};
@@ -215,12 +215,10 @@ impl DiskTier {
 
 /// When the entry of a row expires. A value that is not a frame counts as expired long ago.
 fn expiry_of(store: &Store, value: &[u8]) -> Time {
-    let head = match Row::parse(value) {
-        Some(Row::Inline(frame)) => kept_until(frame),
-        Some(Row::Record(pointer)) => return expiry_of_record(store, pointer),
-        None => None,
-    };
-    head.unwrap_or(Time::from_millis(0))
+    match Row::pointer(value) {
+        Some(pointer) => expiry_of_record(store, pointer),
+        None => row::kept_until(value).unwrap_or(Time::from_millis(0)),
+    }
 }
 
 /// When the entry in a segment expires. An entry that cannot be read now is not known to expire.

@@ -3,13 +3,15 @@
 //! A short key is stored as it is, so that neighbouring keys share pages. A long key is stored as
 //! its digest. The value is a tag, followed by the frame itself or by a pointer to a frame in a
 //! segment. A third tag stands alone and is a tombstone: the row was removed, and older places have
-//! no valid value of it. Any other value is invalid and treated as absent.
+//! no valid value of it. After a fourth tag follows the compact form of a frame, without its key, which
+//! is the key of the row. Any other value is invalid and treated as absent.
 
 use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
 use larder_core::Bytes;
-use larder_core::frame::Frame;
+use larder_core::clock::Time;
+use larder_core::frame::{self, Frame, compact};
 use larder_core::key::EncodedKey;
 use sled::IVec;
 
@@ -23,6 +25,7 @@ const TAG_DIGEST: u8 = 1;
 const TAG_INLINE: u8 = 0;
 const TAG_RECORD: u8 = 1;
 const TAG_REMOVED: u8 = 2;
+const TAG_COMPACT: u8 = 3;
 const RECORD_LEN: usize = 1 + 3 * 8;
 
 /// The tombstone: value of a row that was removed. Only `databases` and compaction see it.
@@ -80,6 +83,8 @@ pub(in crate::disk) struct Pointer {
 pub(in crate::disk) enum Row<'a> {
     /// The frame itself.
     Inline(&'a [u8]),
+    /// The compact form of the frame.
+    Compact(&'a [u8]),
     /// The position of the frame.
     Record(Pointer),
 }
@@ -89,6 +94,7 @@ impl<'a> Row<'a> {
     pub(in crate::disk) fn parse(value: &'a [u8]) -> Option<Self> {
         match value.split_first()? {
             (&TAG_INLINE, frame) => Some(Self::Inline(frame)),
+            (&TAG_COMPACT, bytes) => Some(Self::Compact(bytes)),
             (&TAG_RECORD, words) if value.len() == RECORD_LEN => Some(Self::Record(Pointer {
                 segment: word(words, 0)?,
                 offset: word(words, 1)?,
@@ -121,17 +127,41 @@ impl AsRef<[u8]> for InlineFrame {
     }
 }
 
-/// The frame in a value of [`Row::Inline`].
+/// The frame in the value of a row, unless it is in a segment.
 ///
-/// Shares memory with sled's cache. From about 1 KiB on a copy would cost more than the look-up,
-/// because it reads bytes that the look-up does not.
-pub(in crate::disk) fn frame_of(value: IVec) -> Bytes {
-    Bytes::from_owner(InlineFrame(value))
+/// A frame that was stored as it is shares memory with sled's cache. From about 1 KiB on a copy would
+/// cost more than the look-up, because it reads bytes that the look-up does not.
+pub(in crate::disk) fn frame_of(row: &[u8], value: IVec) -> Option<Bytes> {
+    match Row::parse(&value)? {
+        Row::Inline(_) => Some(Bytes::from_owner(InlineFrame(value))),
+        Row::Compact(bytes) => match row.split_first()? {
+            (&TAG_SHORT, key) => compact::expand(bytes, key),
+            _ => None,
+        },
+        Row::Record(_) => None,
+    }
 }
 
-/// Encodes the value that holds `frame` itself.
-pub(in crate::disk) fn inline(frame: &Frame) -> Vec<u8> {
-    let mut value = Vec::with_capacity(1 + frame.len());
+/// Until when the entry of a value may be served. `None` if it is in a segment, or not a frame.
+pub(in crate::disk) fn kept_until(value: &[u8]) -> Option<Time> {
+    match Row::parse(value)? {
+        Row::Inline(frame) => frame::kept_until(frame),
+        Row::Compact(bytes) => compact::kept_until(bytes),
+        Row::Record(_) => None,
+    }
+}
+
+/// Encodes the value that holds `frame` itself: its compact form where the key of the row is that of the
+/// frame.
+pub(in crate::disk) fn inline(row: &[u8], frame: &Frame) -> Vec<u8> {
+    let mut value = Vec::with_capacity(1 + compact::len_max(frame));
+    if row.first() == Some(&TAG_SHORT) {
+        value.push(TAG_COMPACT);
+        if compact::shrink(frame, &mut value) {
+            return value;
+        }
+        value.clear();
+    }
     value.push(TAG_INLINE);
     value.extend_from_slice(frame.head());
     value.extend_from_slice(frame.body());
@@ -167,6 +197,7 @@ mod tests {
             assert_eq!(Row::parse(&pointer[..len]), None, "{len} bytes of a pointer");
         }
         assert_eq!(Row::parse(&[2, 0, 0]), None);
+        assert_eq!(Row::parse(&[4, 0, 0]), None);
     }
 
     #[test]

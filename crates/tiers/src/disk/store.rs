@@ -46,12 +46,14 @@ impl Store {
     pub(in crate::disk) fn get(&self, key: &RowKey) -> Result<Option<Bytes>> {
         let Some(value) = self.databases.read(key.as_ref())? else { return Ok(None) };
         match Row::parse(&value) {
-            Some(Row::Inline(_)) => Ok(Some(row::frame_of(value))),
             Some(Row::Record(pointer)) => match self.segments.read(pointer)? {
                 None => self.get_again(key.as_ref()),
                 found => Ok(found),
             },
-            None => self.get_again(key.as_ref()),
+            _ => match row::frame_of(key.as_ref(), value) {
+                None => self.get_again(key.as_ref()),
+                found => Ok(found),
+            },
         }
     }
 
@@ -59,9 +61,8 @@ impl Store {
         let _stripe = self.lock(row);
         let Some(value) = self.databases.get(row)? else { return Ok(None) };
         let found = match Row::parse(&value) {
-            Some(Row::Inline(_)) => Some(row::frame_of(value)),
             Some(Row::Record(pointer)) => self.segments.read(pointer)?,
-            None => None,
+            _ => row::frame_of(row, value),
         };
         if found.is_none() {
             self.remove_row(row)?;
@@ -74,7 +75,7 @@ impl Store {
         let row = key.as_ref();
         let _stripe = self.lock(row);
         let replaced = if (frame.len() as u64) < crossover {
-            self.set(row, row::inline(frame).into())?
+            self.set(row, row::inline(row, frame).into())?
         } else {
             self.put_record(row, frame.head(), frame.body())?
         };
@@ -127,7 +128,7 @@ impl Store {
     pub(in crate::disk) fn contains(&self, key: &RowKey) -> Result<bool> {
         let value = self.databases.get(key.as_ref())?;
         Ok(match value.as_deref().and_then(Row::parse) {
-            Some(Row::Inline(_)) => true,
+            Some(Row::Inline(_) | Row::Compact(_)) => true,
             Some(Row::Record(pointer)) => self.segments.holds(pointer),
             None => false,
         })
@@ -165,11 +166,11 @@ impl Store {
     ///
     /// Rows must not move meanwhile. Values that are not frames are skipped.
     pub(in crate::disk) fn scan(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
-        self.databases.each(|_, _, value| {
+        self.databases.each(|_, row, value| {
             match Row::parse(&value) {
                 Some(Row::Inline(frame)) => visit(frame),
                 Some(Row::Record(pointer)) => super::heads::visit_head(&self.segments, pointer, visit),
-                None => {}
+                _ => row::frame_of(&row, value).iter().for_each(|frame| visit(frame)),
             }
             Ok(())
         })

@@ -25,7 +25,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::tier::{
-    BoxFuture, Capability, EntryVersion, PutOptions, StreamingTier, Tier, TierKind, Usage, VersionedTier,
+    BlockingTier, BoxFuture, Capability, EntryVersion, PutOptions, StreamingTier, Tier, TierKind, Usage,
+    VersionedTier,
 };
 use larder_core::{Bytes, Durability, Error, ErrorKind, Result};
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock, RwLockReadGuard};
@@ -352,7 +353,26 @@ fn work<'a, T: Send + 'a>(
     operation: &'static str,
     work: impl FnOnce() -> Result<T> + Send + 'a,
 ) -> BoxFuture<'a, Result<T>> {
-    Box::pin(async move { work().map_err(|error| error.in_tier(TierKind::File).during(operation)) })
+    Box::pin(async move { told(operation, work()) })
+}
+
+/// Adds the tier and the operation to an error.
+fn told<T>(operation: &'static str, result: Result<T>) -> Result<T> {
+    result.map_err(|error| error.in_tier(TierKind::File).during(operation))
+}
+
+impl BlockingTier for FileTier {
+    fn get_blocking(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
+        told("get", self.get_now(key))
+    }
+
+    fn put_blocking(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
+        told("put", self.put_now(key, frame, None).map(drop))
+    }
+
+    fn remove_blocking(&self, key: &EncodedKey) -> Result<bool> {
+        told("remove", self.remove_now(key))
+    }
 }
 
 impl Tier for FileTier {
@@ -424,6 +444,10 @@ impl Tier for FileTier {
     }
 
     fn streaming(&self) -> Option<&dyn StreamingTier> {
+        Some(self)
+    }
+
+    fn blocking(&self) -> Option<&dyn BlockingTier> {
         Some(self)
     }
 

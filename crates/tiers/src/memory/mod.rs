@@ -133,6 +133,11 @@ where
         each!(self, store => MemoryStore::<K, V>::releases_locks(store))
     }
 
+    #[inline]
+    fn uses_cost(&self) -> bool {
+        each!(self, store => MemoryStore::<K, V>::uses_cost(store))
+    }
+
     fn insert_under<L>(&self, key: K, record: Record<V>, lock: L) -> bool {
         each!(self, store => store.insert_under(key, record, lock))
     }

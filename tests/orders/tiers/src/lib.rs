@@ -7,6 +7,6 @@
 pub mod memory;
 
 pub use real::{
-    BudgetShare, CacheDir, DirLock, DiskBudget, FileHotKeys, FileInvalidationLog, FoundInvalidations,
-    NullTier, file,
+    BudgetShare, CacheDir, DirLock, DiskBudget, FileHotKeys, FileInvalidationLog, FileLearned,
+    FoundInvalidations, LastShutdown, NullTier, ShutdownRecord, file,
 };

@@ -1,6 +1,6 @@
-//! Long keys that a notice names only by their digest.
+//! Keys that a notice names only by a digest: long ones, and all keys of a sealed cache.
 //!
-//! A reader that keeps a copy of an entry with a long key notes the key here, after it
+//! A reader that keeps a copy of such an entry notes the key here, after it
 //! took the [`CopyTag`](super::CopyTag) of the copy. So a digest that is not listed has
 //! no copy to drop, unless the list was reset in between.
 
@@ -9,12 +9,12 @@ use std::collections::HashMap;
 use larder_core::key::EncodedKey;
 use parking_lot::Mutex;
 
-/// Longest encoding of a key, in bytes, that is never reported by its digest.
-const LEN_MIN: usize = 128;
 /// Limit on the bytes of noted keys; above it the list starts empty again.
-const BYTES_MAX: usize = 4 << 20;
+const BYTES_MAX: usize = 16 << 20;
+/// Bytes that a noted key takes beside its encoding, at least.
+const OVERHEAD: usize = 64;
 
-/// Long keys that may have copies in memory.
+/// Keys that may have copies in memory, by the digest that notices have.
 #[derive(Default)]
 pub(super) struct LongKeys(Mutex<Noted>);
 
@@ -25,14 +25,12 @@ struct Noted {
 }
 
 impl LongKeys {
-    /// Notes a key. Returns false if the list was reset to make room: then every earlier
-    /// copy must be distrusted.
-    pub(super) fn note(&self, key: &EncodedKey) -> bool {
-        let len = key.as_bytes().len();
-        if len <= LEN_MIN {
-            return true;
-        }
-        let (digest, mut noted) = (key.digest(), self.0.lock());
+    /// Notes a key by its digest in notices, if it has one. Returns false if the list was
+    /// reset to make room: then every earlier copy must be distrusted.
+    pub(super) fn note(&self, key: &EncodedKey, digest: Option<u128>) -> bool {
+        let Some(digest) = digest else { return true };
+        let len = key.as_bytes().len() + OVERHEAD;
+        let mut noted = self.0.lock();
         if noted.keys.contains_key(&digest) {
             return true;
         }
@@ -59,12 +57,13 @@ mod tests {
     fn long_keys_are_found_by_digest_until_the_list_is_reset() {
         let keys = LongKeys::default();
         let key = |first: u8, len: usize| EncodedKey::new([&[first][..], &vec![7; len]].concat());
+        let note = |key: &EncodedKey| keys.note(key, (key.as_bytes().len() > 128).then(|| key.digest()));
         let (short, long) = (key(1, 100), key(2, 300));
-        assert!(keys.note(&short) && keys.note(&long) && keys.note(&long));
+        assert!(note(&short) && note(&long) && note(&long));
         assert_eq!(keys.find(short.digest()), None);
         assert_eq!(keys.find(long.digest()), Some(long.clone()));
-        assert!(keys.note(&key(3, BYTES_MAX / 2)));
-        assert!(!keys.note(&key(4, BYTES_MAX / 2)), "it begins anew");
+        assert!(note(&key(3, BYTES_MAX / 2)));
+        assert!(!note(&key(4, BYTES_MAX / 2)), "it begins anew");
         assert_eq!(
             (keys.find(long.digest()), keys.find(key(4, BYTES_MAX / 2).digest()).is_some()),
             (None, true)

@@ -75,7 +75,7 @@ impl CoherencePort for NodeCoherence {
     }
 
     fn note_copy(&self, key: &EncodedKey) {
-        if !self.long_keys.note(key) {
+        if !self.long_keys.note(key, self.plan.bus.digest_in_notices(key)) {
             self.miss_window();
         }
     }

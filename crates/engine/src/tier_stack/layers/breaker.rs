@@ -8,11 +8,11 @@ use larder_core::clock::Clock;
 use larder_core::events::Line;
 use larder_core::stats::TierCounters;
 use larder_core::tier::{
-    BatchItem, BoxFuture, Call, Layer, Operation, OperationClass, Tier, TierReply, forward_tier,
+    BatchItem, BlockingTier, BoxFuture, Call, Layer, Operation, OperationClass, Tier, TierReply, forward_tier,
 };
 use larder_core::{Error, ErrorKind, Result};
 
-use super::circuit::{Change, Circuit};
+use super::circuit::{Change, Circuit, Permit};
 
 /// A tier behind circuit breakers, which refuse calls while the tier fails.
 ///
@@ -58,6 +58,12 @@ impl<T: Tier> Breaker<T> {
         self.removals.is_ready() && self.tier.healthy()
     }
 
+    /// The operations whose circuit is not closed.
+    pub(crate) fn open_lines(&self) -> Vec<Line> {
+        let lines = [Line::Reads, Line::Writes, Line::Removals];
+        lines.into_iter().filter(|line| !self.circuit(*line).is_closed()).collect()
+    }
+
     fn circuit(&self, line: Line) -> &Circuit {
         match line {
             Line::Reads => &self.reads,
@@ -71,6 +77,15 @@ impl<T: Tier> Breaker<T> {
         let away = failed && !self.tier.healthy();
         self.counters.signals.seen(away);
         away
+    }
+
+    /// Reports how a call ended.
+    fn ended<A>(&self, line: Line, permit: Permit<'_>, result: Result<A>) -> Result<A> {
+        let failed = is_failed(line, &result);
+        if !self.is_away(failed) {
+            self.note(line, permit.report(failed));
+        }
+        result
     }
 
     fn refuse(&self, line: Line) -> Error {
@@ -139,12 +154,18 @@ impl<T: Tier> Layer for Breaker<T> {
         Box::pin(async move {
             let Some(permit) = self.circuit(line).enter() else { return Err(self.refuse(line)) };
             let result = make().await;
-            let failed = is_failed(line, &result);
-            if !self.is_away(failed) {
-                self.note(line, permit.report(failed));
-            }
-            result
+            self.ended(line, permit, result)
         })
+    }
+
+    fn around_blocking<A: TierReply>(&self, call: Call<'_>, make: impl FnOnce() -> Result<A>) -> Result<A> {
+        let Some(line) = line(call.operation) else { return make() };
+        let Some(permit) = self.circuit(line).enter() else { return Err(self.refuse(line)) };
+        self.ended(line, permit, make())
+    }
+
+    fn inner_blocking(&self) -> Option<&dyn BlockingTier> {
+        self.tier.blocking()
     }
 
     /// Each call of a batch counts.

@@ -96,6 +96,11 @@ impl Circuit {
         }
     }
 
+    /// Whether calls are let through, and not only as probes.
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.load(Ordering::Acquire) == CLOSED
+    }
+
     /// Whether a call would be let through now.
     pub(super) fn is_ready(&self) -> bool {
         match self.state.load(Ordering::Acquire) {

@@ -7,7 +7,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use larder_core::stats::TierCounters;
-use larder_core::tier::{BatchItem, BoxFuture, Call, Layer, Operation, Tier, TierReply, forward_tier};
+use larder_core::tier::{
+    BatchItem, BlockingTier, BoxFuture, Call, Layer, Operation, Tier, TierReply, forward_tier,
+};
 use larder_core::{Error, ErrorKind, Result};
 use larder_exec::runtime;
 
@@ -85,6 +87,11 @@ impl<T: Tier> Layer for Limit<T> {
             let result = within(call, limit).await;
             result.unwrap_or_else(|| Err(self.given_up(limit)))
         })
+    }
+
+    /// A call that blocks has no limit.
+    fn inner_blocking(&self) -> Option<&dyn BlockingTier> {
+        self.tier.blocking()
     }
 
     /// A batch has the time of one call, and each call that times out is counted.

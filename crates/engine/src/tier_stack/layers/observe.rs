@@ -3,15 +3,19 @@
 
 use std::borrow::Cow;
 use std::error::Error as _;
+use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use larder_core::Result;
 use larder_core::key::EncodedKey;
 use larder_core::latency::{Histogram, TierTimes};
+use larder_core::place::{Lesson, Selector};
 use larder_core::stats::TierCounters;
-use larder_core::tier::{BatchItem, BoxFuture, Call, Layer, Operation, Tier, TierReply, forward_tier};
+use larder_core::tier::{
+    BatchItem, BlockingTier, BoxFuture, Call, Layer, Operation, Tier, TierReply, forward_tier,
+};
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
@@ -25,17 +29,37 @@ use larder_exec::uncancellable;
 ///
 /// Costs two clock reads and three atomic additions a call, and a check whether spans are
 /// enabled.
-#[derive(Debug)]
 pub struct Observe<T> {
     tier: T,
     blocks: bool,
     counters: Arc<TierCounters>,
+    /// The selector, if it learns from the times.
+    pupil: OnceLock<Arc<dyn Selector>>,
 }
 
 impl<T: Tier> Observe<T> {
     /// Counts the calls of `tier` in `counters`.
     pub fn new(tier: T, counters: Arc<TierCounters>) -> Self {
-        Self { blocks: tier.capability().blocking, tier, counters }
+        Self { blocks: tier.capability().blocking, tier, counters, pupil: OnceLock::new() }
+    }
+
+    /// Tells this selector how long reads and writes take.
+    pub(crate) fn teach(&self, selector: &Arc<dyn Selector>) {
+        let _first_counts = self.pupil.set(Arc::clone(selector));
+    }
+
+    fn lesson<A: TierReply>(&self, call: &Call<'_>, time: Duration, answer: &A) {
+        use Operation as Of;
+        let (Some(pupil), tier) = (self.pupil.get(), self.tier.kind()) else { return };
+        match call.operation {
+            Of::Get | Of::GetVersioned if answer.is_yes() == Some(true) => {
+                pupil.learn(Lesson::Read { tier, bytes: answer.bytes(), time });
+            }
+            Of::Put | Of::CompareAndSet if answer.is_yes() != Some(false) => {
+                pupil.learn(Lesson::Written { tier, bytes: call.bytes, time });
+            }
+            _ => {}
+        }
     }
 
     /// Returns the wrapped tier.
@@ -48,8 +72,25 @@ impl<T: Tier> Observe<T> {
         let span = self.span(&call);
         let started = Instant::now();
         let result = within(&span, made).await;
+        self.ended(&call, &span, started, result)
+    }
+
+    /// Times a call that has ended, and counts its outcome.
+    fn ended<A: TierReply>(
+        &self,
+        call: &Call<'_>,
+        span: &Span,
+        started: Instant,
+        result: Result<A>,
+    ) -> Result<A> {
         if !result.as_ref().is_err_and(is_refusal) {
-            self.time(call.operation, started);
+            let time = self.time(call.operation, started);
+            if let Ok(answer) = &result {
+                self.lesson(call, time, answer);
+            }
+        }
+        if span.is_disabled() {
+            return self.note(call.operation, call.bytes, result);
         }
         span.record("outcome", outcome(call.operation, &result));
         span.in_scope(|| self.note(call.operation, call.bytes, result))
@@ -115,10 +156,12 @@ impl<T: Tier> Observe<T> {
         span
     }
 
-    fn time(&self, operation: Operation, started: Instant) {
+    fn time(&self, operation: Operation, started: Instant) -> Duration {
+        let time = started.elapsed();
         if let Some(times) = times(operation) {
-            times(&self.counters.times).record(started.elapsed());
+            times(&self.counters.times).record(time);
         }
+        time
     }
 
     /// Counts and logs a failure, or counts what an answer says.
@@ -216,6 +259,12 @@ fn outcome<A: TierReply>(operation: Operation, result: &Result<A>) -> &'static s
     }
 }
 
+impl<T: fmt::Debug> fmt::Debug for Observe<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observe").field("tier", &self.tier).finish_non_exhaustive()
+    }
+}
+
 impl<T: Tier> Layer for Observe<T> {
     type Inner = T;
 
@@ -238,6 +287,17 @@ impl<T: Tier> Layer for Observe<T> {
             self.leave_executor().await;
             self.watch(call, make()).await
         })
+    }
+
+    fn around_blocking<A: TierReply>(&self, call: Call<'_>, make: impl FnOnce() -> Result<A>) -> Result<A> {
+        let span = self.span(&call);
+        let started = Instant::now();
+        let result = if span.is_disabled() { make() } else { span.in_scope(make) };
+        self.ended(&call, &span, started, result)
+    }
+
+    fn inner_blocking(&self) -> Option<&dyn BlockingTier> {
+        self.tier.blocking()
     }
 
     fn around_many<'a, K: BatchItem + 'a, A: TierReply + 'a>(

@@ -5,7 +5,8 @@ use std::cmp::Reverse;
 
 use super::history::History;
 use super::lists::Lists;
-use super::{OrderEntries, USES_MAX};
+use super::slots::Slots;
+use super::{USES_MAX, Uses};
 
 const WINDOW: usize = 0;
 const MAIN: usize = 1;
@@ -53,6 +54,8 @@ pub(super) struct Adaptive {
     budget: u64,
     /// The weight that the window may have.
     share: u64,
+    /// The share that the tuning asks for, which `share` approaches.
+    target: u64,
     /// Number of halvings so far; the frequency of an entry is halved when it is read.
     epoch: u16,
     /// Uses counted since the last halving.
@@ -62,41 +65,45 @@ pub(super) struct Adaptive {
 impl Adaptive {
     pub(super) fn new(tuning: Tuning, budget: u64) -> Self {
         let (queues, history) = (Lists::new(), History::new());
-        Self { queues, history, tuning, budget, share: tuning.share(budget), epoch: 0, uses: 0 }
+        let share = tuning.share(budget);
+        Self { queues, history, tuning, budget, share, target: share, epoch: 0, uses: 0 }
     }
 
     pub(super) fn set_budget(&mut self, budget: u64) {
         self.budget = budget;
-        self.share = self.tuning.share(budget);
+        self.target = self.tuning.share(budget);
+        self.share = self.target;
     }
 
     pub(super) fn tune(&mut self, tuning: Tuning) {
         self.tuning = tuning;
+        self.target = tuning.share(self.budget);
     }
 
-    pub(super) fn insert(&mut self, slot: u32, entries: &dyn OrderEntries) {
-        let weight = entries.weight(slot);
-        self.approach(STEP * u64::from(weight));
+    pub(super) fn insert(&mut self, slots: &mut Slots, slot: u32) {
+        if self.share != self.target {
+            self.approach(STEP * u64::from(slots.weight(slot)));
+        }
         self.history.reserve(self.len() + 1);
-        let known = self.history.take(entries.hash(slot));
+        let known = self.history.take(slots.hash(slot));
         let queue = if self.tuning.is_direct && known > 0 { MAIN } else { WINDOW };
-        self.queues.push_front(queue, slot, weight);
-        self.set_frequency(slot, known);
+        self.queues.push_front(slots, queue, slot);
+        self.set_frequency(slots, slot, known);
         self.count(1);
     }
 
-    pub(super) fn replaced(&mut self, slot: u32, former: u32, entries: &dyn OrderEntries) {
-        self.queues.reweigh(slot, former, entries.weight(slot));
+    pub(super) fn replaced(&mut self, slots: &mut Slots, slot: u32, weight: u32) {
+        self.queues.reweigh(slots, slot, weight);
     }
 
-    pub(super) fn remove(&mut self, slot: u32, entries: &dyn OrderEntries) {
-        self.queues.unlink(slot, entries.weight(slot));
+    pub(super) fn remove(&mut self, slots: &mut Slots, slot: u32) {
+        self.queues.unlink(slots, slot);
     }
 
-    pub(super) fn missed(&mut self, hash: u64) {
+    pub(super) fn missed(&mut self, hash: u32) {
         self.history.reserve(self.len());
-        let known = self.history.take(hash);
-        self.history.add(hash, (known + 1).min(USES_MAX));
+        let known = self.history.take(u64::from(hash));
+        self.history.add(u64::from(hash), (known + 1).min(USES_MAX));
     }
 
     pub(super) fn clear(&mut self) {
@@ -104,38 +111,42 @@ impl Adaptive {
         self.history.clear();
     }
 
-    pub(super) fn victim(&mut self, keep: Option<u32>, entries: &dyn OrderEntries) -> Option<u32> {
-        let slot = self.choose(keep, entries)?;
-        self.evict(slot, entries);
+    pub(super) fn victim(&mut self, slots: &mut Slots, keep: Option<u32>, uses: &dyn Uses) -> Option<u32> {
+        let slot = self.choose(slots, keep, uses)?;
+        // The insert counts as a use too, once the entry leaves the window.
+        let insert = u8::from(usize::from(slots.get(slot).list) == WINDOW);
+        self.history.add(slots.hash(slot), self.frequency(slots, slot) + insert);
+        self.queues.unlink(slots, slot);
         Some(slot)
     }
 
-    fn choose(&mut self, keep: Option<u32>, entries: &dyn OrderEntries) -> Option<u32> {
+    /// Chooses an entry whose uses are part of its frequency.
+    fn choose(&mut self, slots: &mut Slots, keep: Option<u32>, uses: &dyn Uses) -> Option<u32> {
         loop {
-            let last = self.queues.last(WINDOW, keep);
+            let last = self.queues.last(slots, WINDOW, keep);
             let slot = match last {
                 Some(slot) if self.queues.weight(WINDOW) > self.share => slot,
-                _ => return self.coldest(keep, entries).or(last),
+                _ => return self.coldest(slots, keep, uses).or_else(|| self.refreshed(slots, last, uses)),
             };
-            let weight = entries.weight(slot);
             // The share has become smaller: the main queue gets the rest without a contest. This does not
             // depend on the budget, since a shard may hold a little less than its part of it.
-            let is_excess = self.queues.weight(WINDOW) - u64::from(weight) > self.share;
+            let is_excess = self.queues.weight(WINDOW) - u64::from(slots.weight(slot)) > self.share;
             if self.tuning.is_direct {
-                if !is_excess && entries.uses(slot) < 2 {
+                let used = uses.uses(slot);
+                self.refresh(slots, slot, uses);
+                if !is_excess && used < 2 {
                     return Some(slot);
                 }
-                self.refresh(slot, entries);
-                self.enter_main(slot, weight);
+                self.enter_main(slots, slot);
                 continue;
             }
-            let used = self.refresh(slot, entries);
+            let used = self.refresh(slots, slot, uses);
             if used && !self.tuning.promotes {
-                self.queues.move_to_front(WINDOW, slot, weight);
+                self.queues.move_to_front(slots, WINDOW, slot);
             } else if used || is_excess {
-                self.enter_main(slot, weight);
+                self.enter_main(slots, slot);
             } else {
-                return Some(self.contest(slot, keep, entries));
+                return Some(self.contest(slots, slot, keep, uses));
             }
         }
     }
@@ -143,63 +154,62 @@ impl Adaptive {
     /// Returns the candidate at the end of the window, or the main-queue entry that it replaces. The
     /// candidate enters the main queue when it is examined again: a large one must win against all entries
     /// that have to leave for it.
-    fn contest(&mut self, candidate: u32, keep: Option<u32>, entries: &dyn OrderEntries) -> u32 {
-        match self.coldest(keep, entries) {
-            Some(coldest) if self.frequency(candidate) > self.frequency(coldest) => coldest,
+    fn contest(&mut self, slots: &mut Slots, candidate: u32, keep: Option<u32>, uses: &dyn Uses) -> u32 {
+        match self.coldest(slots, keep, uses) {
+            Some(coldest) if self.frequency(slots, candidate) > self.frequency(slots, coldest) => coldest,
             _ => candidate,
         }
     }
 
     /// The entry that the main queue evicts next.
-    fn coldest(&mut self, keep: Option<u32>, entries: &dyn OrderEntries) -> Option<u32> {
+    fn coldest(&mut self, slots: &mut Slots, keep: Option<u32>, uses: &dyn Uses) -> Option<u32> {
         loop {
             let slot = self.queues.back(MAIN)?;
             if Some(slot) == keep && self.queues.len(MAIN) == 1 {
                 return None;
             }
-            if Some(slot) != keep && !self.refresh(slot, entries) {
+            if Some(slot) != keep && !self.refresh(slots, slot, uses) {
                 return Some(slot);
             }
-            self.queues.move_to_front(MAIN, slot, entries.weight(slot));
+            self.queues.move_to_front(slots, MAIN, slot);
         }
     }
 
-    fn enter_main(&mut self, slot: u32, weight: u32) {
-        self.queues.move_to_front(MAIN, slot, weight);
-        let frequency = self.frequency(slot);
-        self.set_frequency(slot, frequency + 1);
+    fn enter_main(&mut self, slots: &mut Slots, slot: u32) {
+        self.queues.move_to_front(slots, MAIN, slot);
+        let frequency = self.frequency(slots, slot);
+        self.set_frequency(slots, slot, frequency + 1);
     }
 
-    fn evict(&mut self, slot: u32, entries: &dyn OrderEntries) {
-        self.refresh(slot, entries);
-        // The insert counts as a use too, once the entry leaves the window.
-        let insert = u8::from(self.queues.list(slot) == WINDOW);
-        self.history.add(entries.hash(slot), self.frequency(slot) + insert);
-        self.queues.unlink(slot, entries.weight(slot));
+    fn refreshed(&mut self, slots: &mut Slots, slot: Option<u32>, uses: &dyn Uses) -> Option<u32> {
+        slot.inspect(|slot| {
+            self.refresh(slots, *slot, uses);
+        })
     }
 
     /// Adds the uses of `slot` to its frequency. Returns whether there were any.
-    fn refresh(&mut self, slot: u32, entries: &dyn OrderEntries) -> bool {
-        let uses = entries.uses(slot);
-        let frequency = self.frequency(slot);
-        self.set_frequency(slot, frequency + uses);
-        if uses > 0 {
-            entries.set_uses(slot, 0);
-            self.count(u64::from(uses));
+    #[inline]
+    fn refresh(&mut self, slots: &mut Slots, slot: u32, uses: &dyn Uses) -> bool {
+        let used = uses.uses(slot);
+        if used > 0 {
+            let frequency = self.frequency(slots, slot);
+            self.set_frequency(slots, slot, frequency + used);
+            uses.set_uses(slot, 0);
+            self.count(u64::from(used));
         }
-        uses > 0
+        used > 0
     }
 
     /// The current frequency, without the uses since `slot` was last examined.
-    fn frequency(&self, slot: u32) -> u8 {
-        let link = self.queues.link(slot);
-        link.frequency >> self.epoch.wrapping_sub(link.epoch).min(7)
+    #[inline]
+    fn frequency(&self, slots: &Slots, slot: u32) -> u8 {
+        let slot = slots.get(slot);
+        slot.frequency >> self.epoch.wrapping_sub(slot.epoch).min(7)
     }
 
-    fn set_frequency(&mut self, slot: u32, frequency: u8) {
-        let epoch = self.epoch;
-        let link = self.queues.link_mut(slot);
-        (link.frequency, link.epoch) = (frequency.min(USES_MAX), epoch);
+    fn set_frequency(&self, slots: &mut Slots, slot: u32, frequency: u8) {
+        let slot = slots.get_mut(slot);
+        (slot.frequency, slot.epoch) = (frequency.min(USES_MAX), self.epoch);
     }
 
     fn count(&mut self, uses: u64) {
@@ -211,20 +221,20 @@ impl Adaptive {
         }
     }
 
-    /// Moves the window's share by at most `step` towards the tuning.
+    /// Moves the window's share by at most `step` towards that of the tuning.
     fn approach(&mut self, step: u64) {
-        let share = self.tuning.share(self.budget);
-        self.share = share.clamp(self.share.saturating_sub(step), self.share.saturating_add(step));
+        self.share = self.target.clamp(self.share.saturating_sub(step), self.share.saturating_add(step));
     }
 
     fn len(&self) -> u64 {
         u64::from(self.queues.len(WINDOW) + self.queues.len(MAIN))
     }
 
-    pub(super) fn hottest(&self, n: usize, entries: &dyn OrderEntries) -> Vec<u32> {
-        let mut slots: Vec<u32> = self.queues.iter(MAIN).chain(self.queues.iter(WINDOW)).collect();
-        slots.sort_by_key(|slot| Reverse(self.frequency(*slot) + entries.uses(*slot)));
-        slots.truncate(n);
-        slots
+    pub(super) fn hottest(&self, slots: &Slots, n: usize, uses: &dyn Uses) -> Vec<u32> {
+        let (main, window) = (self.queues.iter(slots, MAIN), self.queues.iter(slots, WINDOW));
+        let mut hottest: Vec<u32> = main.chain(window).collect();
+        hottest.sort_by_key(|slot| Reverse(self.frequency(slots, *slot) + uses.uses(*slot)));
+        hottest.truncate(n);
+        hottest
     }
 }

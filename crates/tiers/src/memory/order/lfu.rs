@@ -1,7 +1,8 @@
 //! LFU with ageing.
 
-use super::lists::Lists;
-use super::{OrderEntries, USES_MAX};
+use super::lists::{Lists, before};
+use super::slots::Slots;
+use super::{USES_MAX, Uses};
 
 /// A list for each frequency.
 const LISTS: usize = USES_MAX as usize + 1;
@@ -20,51 +21,55 @@ impl Lfu {
         Self { lists: Lists::new(), entries: 0, uses: 0 }
     }
 
-    pub(super) fn insert(&mut self, slot: u32) {
-        self.lists.push_front(0, slot, 0);
+    pub(super) fn insert(&mut self, slots: &mut Slots, slot: u32) {
+        self.lists.push_front(slots, 0, slot);
         self.entries += 1;
         self.uses += 1;
     }
 
-    pub(super) fn remove(&mut self, slot: u32) {
-        self.lists.unlink(slot, 0);
+    pub(super) fn replaced(&mut self, slots: &mut Slots, slot: u32, weight: u32) {
+        self.lists.reweigh(slots, slot, weight);
+    }
+
+    pub(super) fn remove(&mut self, slots: &mut Slots, slot: u32) {
+        self.lists.unlink(slots, slot);
         self.entries -= 1;
     }
 
-    pub(super) fn victim(&mut self, keep: Option<u32>, entries: &dyn OrderEntries) -> Option<u32> {
+    pub(super) fn victim(&mut self, slots: &mut Slots, keep: Option<u32>, uses: &dyn Uses) -> Option<u32> {
         if self.entries <= u64::from(keep.is_some()) {
             return None;
         }
-        self.age();
+        self.age(slots);
         for list in 0..LISTS {
             let mut at = self.lists.back(list);
             while let Some(slot) = at {
-                at = self.lists.prev(slot);
+                at = before(slots, slot);
                 if Some(slot) == keep {
                     continue;
                 }
-                let uses = entries.uses(slot);
-                if uses == 0 || list == LISTS - 1 {
-                    self.remove(slot);
+                let used = uses.uses(slot);
+                if used == 0 || list == LISTS - 1 {
+                    self.remove(slots, slot);
                     return Some(slot);
                 }
-                entries.set_uses(slot, 0);
-                self.uses += u64::from(uses);
-                self.lists.move_to_front((list + usize::from(uses)).min(LISTS - 1), slot, 0);
+                uses.set_uses(slot, 0);
+                self.uses += u64::from(used);
+                self.lists.move_to_front(slots, (list + usize::from(used)).min(LISTS - 1), slot);
             }
         }
         None
     }
 
     /// Halves the frequencies when it is time.
-    fn age(&mut self) {
+    fn age(&mut self, slots: &mut Slots) {
         if self.uses < self.entries.max(1) * 10 {
             return;
         }
         self.uses = 0;
         for list in 1..LISTS {
             while let Some(slot) = self.lists.back(list) {
-                self.lists.move_to_front(list / 2, slot, 0);
+                self.lists.move_to_front(slots, list / 2, slot);
             }
         }
     }
@@ -75,11 +80,10 @@ impl Lfu {
         self.uses = 0;
     }
 
-    pub(super) fn hottest(&self, n: usize, entries: &dyn OrderEntries) -> Vec<u32> {
-        let mut slots: Vec<u32> = (0..LISTS).rev().flat_map(|list| self.lists.iter(list)).collect();
-        slots
-            .sort_by_key(|slot| std::cmp::Reverse(self.lists.list(*slot) + usize::from(entries.uses(*slot))));
-        slots.truncate(n);
-        slots
+    pub(super) fn hottest(&self, slots: &Slots, n: usize, uses: &dyn Uses) -> Vec<u32> {
+        let mut hottest: Vec<u32> = (0..LISTS).rev().flat_map(|list| self.lists.iter(slots, list)).collect();
+        hottest.sort_by_key(|slot| std::cmp::Reverse(slots.get(*slot).list + uses.uses(*slot)));
+        hottest.truncate(n);
+        hottest
     }
 }

@@ -1,26 +1,6 @@
-//! Doubly linked lists over slot numbers, in one vector.
+//! Doubly linked lists over slot numbers.
 
-/// No slot: the end of a list.
-pub(super) const NONE: u32 = u32::MAX;
-
-/// The links of a slot: 12 bytes.
-#[derive(Clone, Copy)]
-pub(super) struct Link {
-    /// The neighbour towards the front.
-    prev: u32,
-    /// The neighbour towards the back.
-    next: u32,
-    /// The list that the slot is in.
-    list: u8,
-    /// Uses counted by the policy.
-    pub(super) frequency: u8,
-    /// The epoch in which the frequency was last halved.
-    pub(super) epoch: u16,
-}
-
-impl Link {
-    const UNLINKED: Self = Self { prev: NONE, next: NONE, list: u8::MAX, frequency: 0, epoch: 0 };
-}
+use super::slots::{NONE, Slot, Slots};
 
 #[derive(Clone, Copy)]
 struct Ends {
@@ -36,18 +16,16 @@ impl Ends {
 
 /// `N` lists; each slot is in at most one of them.
 pub(super) struct Lists<const N: usize> {
-    links: Vec<Link>,
     ends: [Ends; N],
 }
 
 impl<const N: usize> Lists<N> {
     pub(super) fn new() -> Self {
-        Self { links: Vec::new(), ends: [Ends::EMPTY; N] }
+        Self { ends: [Ends::EMPTY; N] }
     }
 
     pub(super) fn clear(&mut self) {
-        self.links.clear();
-        self.ends = [Ends::EMPTY; N];
+        *self = Self::new();
     }
 
     pub(super) fn front(&self, list: usize) -> Option<u32> {
@@ -59,18 +37,9 @@ impl<const N: usize> Lists<N> {
     }
 
     /// The slot nearest to the back that is not `keep`.
-    pub(super) fn last(&self, list: usize, keep: Option<u32>) -> Option<u32> {
+    pub(super) fn last(&self, slots: &Slots, list: usize, keep: Option<u32>) -> Option<u32> {
         let last = self.back(list)?;
-        if Some(last) == keep { self.prev(last) } else { Some(last) }
-    }
-
-    /// The slot before `slot`, nearer to the front.
-    pub(super) fn prev(&self, slot: u32) -> Option<u32> {
-        some(self.link(slot).prev)
-    }
-
-    pub(super) fn list(&self, slot: u32) -> usize {
-        usize::from(self.link(slot).list)
+        if Some(last) == keep { before(slots, last) } else { Some(last) }
     }
 
     pub(super) fn len(&self, list: usize) -> u32 {
@@ -81,67 +50,57 @@ impl<const N: usize> Lists<N> {
         self.ends[list].weight
     }
 
-    pub(super) fn link(&self, slot: u32) -> &Link {
-        &self.links[slot as usize]
+    /// Changes the weight of `slot`.
+    pub(super) fn reweigh(&mut self, slots: &mut Slots, slot: u32, weight: u32) {
+        let slot = slots.get_mut(slot);
+        let ends = &mut self.ends[usize::from(slot.list)];
+        ends.weight = ends.weight - u64::from(slot.weight) + u64::from(weight);
+        slot.weight = weight;
     }
 
-    pub(super) fn link_mut(&mut self, slot: u32) -> &mut Link {
-        &mut self.links[slot as usize]
-    }
-
-    /// Changes the weight of `slot` from `former` to `weight`.
-    pub(super) fn reweigh(&mut self, slot: u32, former: u32, weight: u32) {
-        let ends = &mut self.ends[usize::from(self.links[slot as usize].list)];
-        ends.weight = ends.weight - u64::from(former) + u64::from(weight);
-    }
-
-    pub(super) fn push_front(&mut self, list: usize, slot: u32, weight: u32) {
-        self.reserve(slot);
-        let former = self.ends[list].front;
-        let link = &mut self.links[slot as usize];
-        (link.prev, link.next, link.list) = (NONE, former, list as u8);
+    pub(super) fn push_front(&mut self, slots: &mut Slots, list: usize, slot: u32) {
         let ends = &mut self.ends[list];
-        ends.front = slot;
-        match some(former) {
-            Some(former) => self.links[former as usize].prev = slot,
-            None => ends.back = slot,
-        }
+        let former = std::mem::replace(&mut ends.front, slot);
+        let entry = slots.get_mut(slot);
+        (entry.prev, entry.next, entry.list) = (NONE, former, list as u8);
         ends.len += 1;
-        ends.weight += u64::from(weight);
+        ends.weight += u64::from(entry.weight);
+        match former {
+            NONE => ends.back = slot,
+            _ => slots.get_mut(former).prev = slot,
+        }
     }
 
-    pub(super) fn unlink(&mut self, slot: u32, weight: u32) {
-        let Link { prev, next, list, .. } = self.links[slot as usize];
+    pub(super) fn unlink(&mut self, slots: &mut Slots, slot: u32) {
+        let Slot { prev, next, list, weight, .. } = *slots.get(slot);
         let ends = &mut self.ends[usize::from(list)];
         ends.len -= 1;
         ends.weight -= u64::from(weight);
-        match some(prev) {
-            Some(prev) => self.links[prev as usize].next = next,
-            None => ends.front = next,
+        match prev {
+            NONE => ends.front = next,
+            _ => slots.get_mut(prev).next = next,
         }
-        match some(next) {
-            Some(next) => self.links[next as usize].prev = prev,
-            None => self.ends[usize::from(list)].back = prev,
+        match next {
+            NONE => ends.back = prev,
+            _ => slots.get_mut(next).prev = prev,
         }
     }
 
     /// Moves `slot` to the front of `list`, which may be its present list.
-    pub(super) fn move_to_front(&mut self, list: usize, slot: u32, weight: u32) {
-        self.unlink(slot, weight);
-        self.push_front(list, slot, weight);
+    pub(super) fn move_to_front(&mut self, slots: &mut Slots, list: usize, slot: u32) {
+        self.unlink(slots, slot);
+        self.push_front(slots, list, slot);
     }
 
     /// The slots of `list` from the front.
-    pub(super) fn iter(&self, list: usize) -> impl Iterator<Item = u32> + '_ {
-        std::iter::successors(self.front(list), |slot| some(self.link(*slot).next))
+    pub(super) fn iter<'a>(&self, slots: &'a Slots, list: usize) -> impl Iterator<Item = u32> + use<'a, N> {
+        std::iter::successors(self.front(list), |slot| some(slots.get(*slot).next))
     }
+}
 
-    fn reserve(&mut self, slot: u32) {
-        let slots = slot as usize + 1;
-        if self.links.len() < slots {
-            self.links.resize(slots, Link::UNLINKED);
-        }
-    }
+/// The slot before `slot`, nearer to the front.
+pub(super) fn before(slots: &Slots, slot: u32) -> Option<u32> {
+    some(slots.get(slot).prev)
 }
 
 fn some(slot: u32) -> Option<u32> {

@@ -15,6 +15,7 @@ mod recency;
 mod s3_fifo;
 mod shadows;
 mod sieve;
+mod slots;
 
 use self::adaptive::Adaptive;
 pub(crate) use self::adaptive::Tuning;
@@ -26,35 +27,26 @@ use self::s3_fifo::S3Fifo;
 #[allow(unused_imports, reason = "the store feeds them with a sample of its accesses")]
 pub(crate) use self::shadows::{Sample, Shadows};
 use self::sieve::Sieve;
+pub(crate) use self::slots::OrderEntry;
+use self::slots::Slots;
 use super::policy::Policy;
 use larder_core::memory::ReloadCost;
 
 /// The highest use count of an entry; further uses do not change it.
 pub(crate) const USES_MAX: u8 = 15;
 
-/// The properties of entries that an order reads.
-pub(crate) trait OrderEntries {
+/// The use counts of the entries of a shard.
+pub(crate) trait Uses {
     /// Uses of the entry since the last [`set_uses`](Self::set_uses), at most [`USES_MAX`].
     fn uses(&self, slot: u32) -> u8;
 
     /// Sets the use count of the entry.
     fn set_uses(&self, slot: u32, uses: u8);
-
-    /// The hash of the entry's key, well mixed in all bits.
-    fn hash(&self, slot: u32) -> u64;
-
-    /// The weight of the entry in the budget.
-    fn weight(&self, slot: u32) -> u32;
-
-    /// What it takes to have the entry again. Only [`Policy::CostAware`] asks.
-    fn cost(&self, slot: u32) -> ReloadCost {
-        let _no_cost = slot;
-        ReloadCost::default()
-    }
 }
 
 /// The eviction order of a shard.
 pub(crate) struct Order {
+    slots: Slots,
     queues: Queues,
 }
 
@@ -83,7 +75,7 @@ impl Order {
             Policy::Random => Queues::Random(Random::new()),
             Policy::CostAware => Queues::CostAware(CostAware::new()),
         };
-        Self { queues }
+        Self { slots: Slots::default(), queues }
     }
 
     /// Whether [`hit`](Self::hit) must be called for each hit, under the exclusive
@@ -101,67 +93,92 @@ impl Order {
         }
     }
 
+    /// The entry that is, or was last, in a slot.
+    pub(crate) fn entry(&self, slot: u32) -> OrderEntry {
+        let slot = self.slots.get(slot);
+        OrderEntry { hash: slot.hash, weight: slot.weight, cost: slot.cost }
+    }
+
+    /// Half of the hash of the entry in a slot.
+    #[inline]
+    pub(crate) fn hash(&self, slot: u32) -> u32 {
+        self.slots.get(slot).hash
+    }
+
     /// Adds a new entry, whose use count is 0.
-    pub(crate) fn insert(&mut self, slot: u32, entries: &dyn OrderEntries) {
+    pub(crate) fn insert(&mut self, slot: u32, entry: OrderEntry, uses: &dyn Uses) {
+        let slots = &mut self.slots;
+        slots.enter(slot, entry);
         match &mut self.queues {
-            Queues::Recency(order) => order.insert(slot),
-            Queues::Lfu(order) => order.insert(slot),
-            Queues::S3Fifo(order) => order.insert(slot, entries),
-            Queues::Sieve(order) => order.insert(slot),
+            Queues::Recency(order) => order.insert(slots, slot),
+            Queues::Lfu(order) => order.insert(slots, slot),
+            Queues::S3Fifo(order) => order.insert(slots, slot),
+            Queues::Sieve(order) => order.insert(slots, slot),
             Queues::Random(order) => order.insert(slot),
-            Queues::Adaptive(order) => order.insert(slot, entries),
-            Queues::CostAware(order) => order.insert(slot, entries),
+            Queues::Adaptive(order) => order.insert(slots, slot),
+            Queues::CostAware(order) => order.insert(slots, slot, uses),
         }
     }
 
-    /// Records that the entry has another value, and weighed `former` before. LRU counts this as a use.
-    pub(crate) fn replaced(&mut self, slot: u32, former: u32, entries: &dyn OrderEntries) {
+    /// Records that the entry has another value, with this weight and cost. LRU counts this as a use. Returns
+    /// the former weight.
+    pub(crate) fn replaced(&mut self, slot: u32, (weight, cost): (u32, ReloadCost), uses: &dyn Uses) -> u32 {
+        let slots = &mut self.slots;
+        let former = slots.weight(slot);
+        slots.get_mut(slot).cost = cost;
         match &mut self.queues {
-            Queues::Recency(order) => order.hit(slot),
-            Queues::S3Fifo(order) => order.replaced(slot, former, entries),
-            Queues::Adaptive(order) => order.replaced(slot, former, entries),
-            Queues::CostAware(order) => order.replaced(slot, entries),
-            _ => {}
+            Queues::Recency(order) => order.replaced(slots, slot, weight),
+            Queues::Lfu(order) => order.replaced(slots, slot, weight),
+            Queues::S3Fifo(order) => order.replaced(slots, slot, weight),
+            Queues::Sieve(order) => order.replaced(slots, slot, weight),
+            Queues::Random(_) => slots.get_mut(slot).weight = weight,
+            Queues::Adaptive(order) => order.replaced(slots, slot, weight),
+            Queues::CostAware(order) => {
+                slots.get_mut(slot).weight = weight;
+                order.replaced(slots, slot, uses);
+            }
         }
+        former
     }
 
     /// Records a use of the entry; called only if [`moves_on_hit`](Self::moves_on_hit).
     pub(crate) fn hit(&mut self, slot: u32) {
         if let Queues::Recency(order) = &mut self.queues {
-            order.hit(slot);
+            order.hit(&mut self.slots, slot);
         }
     }
 
-    /// Removes an entry that was removed or has expired, while `entries` still has its slot. Eviction removes
-    /// its victim itself.
-    pub(crate) fn remove(&mut self, slot: u32, entries: &dyn OrderEntries) {
+    /// Removes an entry that was removed or has expired. Eviction removes its victim itself.
+    pub(crate) fn remove(&mut self, slot: u32) {
+        let slots = &mut self.slots;
         match &mut self.queues {
-            Queues::Recency(order) => order.remove(slot),
-            Queues::Lfu(order) => order.remove(slot),
-            Queues::S3Fifo(order) => order.remove(slot, entries),
-            Queues::Sieve(order) => order.remove(slot),
+            Queues::Recency(order) => order.remove(slots, slot),
+            Queues::Lfu(order) => order.remove(slots, slot),
+            Queues::S3Fifo(order) => order.remove(slots, slot),
+            Queues::Sieve(order) => order.remove(slots, slot),
             Queues::Random(order) => order.remove(slot),
-            Queues::Adaptive(order) => order.remove(slot, entries),
+            Queues::Adaptive(order) => order.remove(slots, slot),
             Queues::CostAware(order) => order.remove(slot),
         }
     }
 
     /// Removes and returns the next entry to evict, never `keep`, the entry that is being inserted. `None` if
     /// there is no other.
-    pub(crate) fn victim(&mut self, keep: Option<u32>, entries: &dyn OrderEntries) -> Option<u32> {
+    pub(crate) fn victim(&mut self, keep: Option<u32>, uses: &dyn Uses) -> Option<u32> {
+        let slots = &mut self.slots;
         match &mut self.queues {
-            Queues::Recency(order) => order.victim(keep),
-            Queues::Lfu(order) => order.victim(keep, entries),
-            Queues::S3Fifo(order) => order.victim(keep, entries),
-            Queues::Sieve(order) => order.victim(keep, entries),
+            Queues::Recency(order) => order.victim(slots, keep),
+            Queues::Lfu(order) => order.victim(slots, keep, uses),
+            Queues::S3Fifo(order) => order.victim(slots, keep, uses),
+            Queues::Sieve(order) => order.victim(slots, keep, uses),
             Queues::Random(order) => order.victim(keep),
-            Queues::Adaptive(order) => order.victim(keep, entries),
-            Queues::CostAware(order) => order.victim(keep, entries),
+            Queues::Adaptive(order) => order.victim(slots, keep, uses),
+            Queues::CostAware(order) => order.victim(slots, keep, uses),
         }
     }
 
     /// Counts a miss: it adds to the frequency of the entry, should it be inserted.
-    pub(crate) fn missed(&mut self, hash: u64) {
+    pub(crate) fn missed(&mut self, hash: u32) {
         if let Queues::Adaptive(order) = &mut self.queues {
             order.missed(hash);
         }
@@ -169,6 +186,7 @@ impl Order {
 
     /// Removes all entries and the history.
     pub(crate) fn clear(&mut self) {
+        self.slots.clear();
         match &mut self.queues {
             Queues::Recency(order) => order.clear(),
             Queues::Lfu(order) => order.clear(),
@@ -181,15 +199,16 @@ impl Order {
     }
 
     /// At most `n` slots, the hottest first. Costs a pass over all entries.
-    pub(crate) fn hottest(&self, n: usize, entries: &dyn OrderEntries) -> Vec<u32> {
+    pub(crate) fn hottest(&self, n: usize, uses: &dyn Uses) -> Vec<u32> {
+        let slots = &self.slots;
         match &self.queues {
-            Queues::Recency(order) => order.hottest(n, entries),
-            Queues::Lfu(order) => order.hottest(n, entries),
-            Queues::S3Fifo(order) => order.hottest(n, entries),
-            Queues::Sieve(order) => order.hottest(n, entries),
-            Queues::Random(order) => order.hottest(n, entries),
-            Queues::Adaptive(order) => order.hottest(n, entries),
-            Queues::CostAware(order) => order.hottest(n, entries),
+            Queues::Recency(order) => order.hottest(slots, n, uses),
+            Queues::Lfu(order) => order.hottest(slots, n, uses),
+            Queues::S3Fifo(order) => order.hottest(slots, n, uses),
+            Queues::Sieve(order) => order.hottest(slots, n, uses),
+            Queues::Random(order) => order.hottest(n, uses),
+            Queues::Adaptive(order) => order.hottest(slots, n, uses),
+            Queues::CostAware(order) => order.hottest(slots, n, uses),
         }
     }
 

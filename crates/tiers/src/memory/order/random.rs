@@ -1,6 +1,6 @@
 //! Random eviction.
 
-use super::OrderEntries;
+use super::Uses;
 
 /// Evicts each entry with the same probability.
 pub(super) struct Random {
@@ -64,9 +64,9 @@ impl Random {
         self.slots.clear();
     }
 
-    pub(super) fn hottest(&self, n: usize, entries: &dyn OrderEntries) -> Vec<u32> {
+    pub(super) fn hottest(&self, n: usize, uses: &dyn Uses) -> Vec<u32> {
         let mut slots = self.slots.clone();
-        slots.sort_by_key(|slot| std::cmp::Reverse(entries.uses(*slot)));
+        slots.sort_by_key(|slot| std::cmp::Reverse(uses.uses(*slot)));
         slots.truncate(n);
         slots
     }

@@ -1,7 +1,8 @@
 //! LRU and FIFO, exact in order.
 
-use super::OrderEntries;
+use super::Uses;
 use super::lists::Lists;
+use super::slots::Slots;
 
 /// One queue. LRU moves an entry to the front on each use, FIFO does not.
 pub(super) struct Recency {
@@ -18,23 +19,28 @@ impl Recency {
         self.moves
     }
 
-    pub(super) fn insert(&mut self, slot: u32) {
-        self.queue.push_front(0, slot, 0);
+    pub(super) fn insert(&mut self, slots: &mut Slots, slot: u32) {
+        self.queue.push_front(slots, 0, slot);
     }
 
-    pub(super) fn hit(&mut self, slot: u32) {
+    pub(super) fn replaced(&mut self, slots: &mut Slots, slot: u32, weight: u32) {
+        self.queue.reweigh(slots, slot, weight);
+        self.hit(slots, slot);
+    }
+
+    pub(super) fn hit(&mut self, slots: &mut Slots, slot: u32) {
         if self.moves {
-            self.queue.move_to_front(0, slot, 0);
+            self.queue.move_to_front(slots, 0, slot);
         }
     }
 
-    pub(super) fn remove(&mut self, slot: u32) {
-        self.queue.unlink(slot, 0);
+    pub(super) fn remove(&mut self, slots: &mut Slots, slot: u32) {
+        self.queue.unlink(slots, slot);
     }
 
-    pub(super) fn victim(&mut self, keep: Option<u32>) -> Option<u32> {
-        let slot = self.queue.last(0, keep)?;
-        self.queue.unlink(slot, 0);
+    pub(super) fn victim(&mut self, slots: &mut Slots, keep: Option<u32>) -> Option<u32> {
+        let slot = self.queue.last(slots, 0, keep)?;
+        self.queue.unlink(slots, slot);
         Some(slot)
     }
 
@@ -43,12 +49,12 @@ impl Recency {
     }
 
     /// LRU: the slots from the front. FIFO: by use count, then from the front.
-    pub(super) fn hottest(&self, n: usize, entries: &dyn OrderEntries) -> Vec<u32> {
-        let mut slots: Vec<u32> = self.queue.iter(0).collect();
+    pub(super) fn hottest(&self, slots: &Slots, n: usize, uses: &dyn Uses) -> Vec<u32> {
+        let mut hottest: Vec<u32> = self.queue.iter(slots, 0).collect();
         if !self.moves {
-            slots.sort_by_key(|slot| std::cmp::Reverse(entries.uses(*slot)));
+            hottest.sort_by_key(|slot| std::cmp::Reverse(uses.uses(*slot)));
         }
-        slots.truncate(n);
-        slots
+        hottest.truncate(n);
+        hottest
     }
 }

@@ -1,9 +1,10 @@
 //! S3-FIFO (Yang, Zhang, Qiu, Yue and Rashmi, "FIFO Queues are All You Need for
 //! Cache Eviction", SOSP 2023).
 
-use super::OrderEntries;
+use super::Uses;
 use super::ghosts::Ghosts;
 use super::lists::Lists;
+use super::slots::Slots;
 
 const SMALL: usize = 0;
 const MAIN: usize = 1;
@@ -28,27 +29,27 @@ impl S3Fifo {
         self.budget = budget;
     }
 
-    pub(super) fn insert(&mut self, slot: u32, entries: &dyn OrderEntries) {
-        let queue = if self.ghosts.take(entries.hash(slot)) { MAIN } else { SMALL };
-        self.queues.push_front(queue, slot, entries.weight(slot));
+    pub(super) fn insert(&mut self, slots: &mut Slots, slot: u32) {
+        let queue = if self.ghosts.take(slots.hash(slot)) { MAIN } else { SMALL };
+        self.queues.push_front(slots, queue, slot);
     }
 
-    pub(super) fn replaced(&mut self, slot: u32, former: u32, entries: &dyn OrderEntries) {
-        self.queues.reweigh(slot, former, entries.weight(slot));
+    pub(super) fn replaced(&mut self, slots: &mut Slots, slot: u32, weight: u32) {
+        self.queues.reweigh(slots, slot, weight);
     }
 
-    pub(super) fn remove(&mut self, slot: u32, entries: &dyn OrderEntries) {
-        self.queues.unlink(slot, entries.weight(slot));
+    pub(super) fn remove(&mut self, slots: &mut Slots, slot: u32) {
+        self.queues.unlink(slots, slot);
     }
 
-    pub(super) fn victim(&mut self, keep: Option<u32>, entries: &dyn OrderEntries) -> Option<u32> {
+    pub(super) fn victim(&mut self, slots: &mut Slots, keep: Option<u32>, uses: &dyn Uses) -> Option<u32> {
         loop {
-            let small = self.queues.last(SMALL, keep);
-            let main = self.queues.last(MAIN, keep);
+            let small = self.queues.last(slots, SMALL, keep);
+            let main = self.queues.last(slots, MAIN, keep);
             let full = self.queues.weight(SMALL) > self.budget / 10;
             let victim = match (small, main) {
-                (Some(slot), _) if full || main.is_none() => self.leave_small(slot, entries),
-                (_, Some(slot)) => self.leave_main(slot, entries),
+                (Some(slot), _) if full || main.is_none() => self.leave_small(slots, slot, uses),
+                (_, Some(slot)) => self.leave_main(slots, slot, uses),
                 _ => return None,
             };
             if victim.is_some() {
@@ -58,29 +59,27 @@ impl S3Fifo {
     }
 
     /// Evicts the oldest entry of the small queue, or moves it to the main queue.
-    fn leave_small(&mut self, slot: u32, entries: &dyn OrderEntries) -> Option<u32> {
-        let weight = entries.weight(slot);
-        if entries.uses(slot) > 1 {
-            entries.set_uses(slot, 0);
-            self.queues.move_to_front(MAIN, slot, weight);
+    fn leave_small(&mut self, slots: &mut Slots, slot: u32, uses: &dyn Uses) -> Option<u32> {
+        if uses.uses(slot) > 1 {
+            uses.set_uses(slot, 0);
+            self.queues.move_to_front(slots, MAIN, slot);
             return None;
         }
-        self.queues.unlink(slot, weight);
+        self.queues.unlink(slots, slot);
         let kept = (self.queues.len(SMALL) + self.queues.len(MAIN)) as usize;
-        self.ghosts.add(entries.hash(slot), kept * 9 / 10);
+        self.ghosts.add(slots.hash(slot), kept * 9 / 10);
         Some(slot)
     }
 
     /// Evicts the oldest entry of the main queue, or moves it to the front.
-    fn leave_main(&mut self, slot: u32, entries: &dyn OrderEntries) -> Option<u32> {
-        let weight = entries.weight(slot);
-        let uses = entries.uses(slot).min(USES);
-        if uses > 0 {
-            entries.set_uses(slot, uses - 1);
-            self.queues.move_to_front(MAIN, slot, weight);
+    fn leave_main(&mut self, slots: &mut Slots, slot: u32, uses: &dyn Uses) -> Option<u32> {
+        let used = uses.uses(slot).min(USES);
+        if used > 0 {
+            uses.set_uses(slot, used - 1);
+            self.queues.move_to_front(slots, MAIN, slot);
             return None;
         }
-        self.queues.unlink(slot, weight);
+        self.queues.unlink(slots, slot);
         Some(slot)
     }
 
@@ -89,10 +88,11 @@ impl S3Fifo {
         self.ghosts.clear();
     }
 
-    pub(super) fn hottest(&self, n: usize, entries: &dyn OrderEntries) -> Vec<u32> {
-        let mut slots: Vec<u32> = self.queues.iter(MAIN).chain(self.queues.iter(SMALL)).collect();
-        slots.sort_by_key(|slot| std::cmp::Reverse(entries.uses(*slot)));
-        slots.truncate(n);
-        slots
+    pub(super) fn hottest(&self, slots: &Slots, n: usize, uses: &dyn Uses) -> Vec<u32> {
+        let (main, small) = (self.queues.iter(slots, MAIN), self.queues.iter(slots, SMALL));
+        let mut hottest: Vec<u32> = main.chain(small).collect();
+        hottest.sort_by_key(|slot| std::cmp::Reverse(uses.uses(*slot)));
+        hottest.truncate(n);
+        hottest
     }
 }

@@ -3,9 +3,11 @@
 use std::cell::Cell;
 
 use hashbrown::HashTable;
+use larder_core::memory::ReloadCost;
 
 use super::adaptive::{Adaptive, Tuning};
-use super::{OrderEntries, USES_MAX};
+use super::slots::{OrderEntry, Slots};
+use super::{USES_MAX, Uses};
 
 /// The candidate tunings, from frequency to recency.
 const TUNINGS: [Tuning; 7] = [
@@ -28,8 +30,10 @@ const ROOM: u64 = 512;
 const ROOM_MIN: u64 = 4;
 /// The minimum number of sampled accesses between two decisions.
 const ROUND_MIN: u64 = 100;
-/// The factor by which earlier hits decay after each round.
-const DECAY: f64 = 15.0 / 16.0;
+/// The factor by which what was counted decays after each round.
+const DECAY: f64 = 0.9;
+/// The gain, in standard deviations of what chance brings, for which the tuning changes: a change costs hits.
+const DEVIATIONS: f64 = 2.0;
 
 /// The sample of keys, the same for all accesses (spatial sampling).
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +43,9 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
+    /// The sample of a cache without simulations: no key, or almost none.
+    pub(crate) const NONE: Self = Self { mask: u64::MAX };
+
     /// The sample for a cache that holds about `entries`.
     pub(crate) fn of(entries: u64) -> Self {
         let ratio = (entries / ROOM).clamp(RATIO_MIN, RATIO_MAX).next_power_of_two().min(RATIO_MAX);
@@ -71,14 +78,14 @@ pub(crate) struct Shadows {
 struct Shadow {
     cache: Cache,
     tuning: Tuning,
-    /// Hits; those of earlier rounds are decayed.
-    hits: f64,
+    /// Accesses that hit here and not in each of the other simulations; those of earlier rounds are decayed.
+    ahead: [f64; TUNINGS.len()],
 }
 
 impl Shadows {
     /// Simulations that prefer [`Tuning::START`] until they have seen accesses.
     pub(crate) fn new(sample: Sample) -> Self {
-        let shadow = |tuning| Shadow { cache: Cache::new(tuning), tuning, hits: 0.0 };
+        let shadow = |tuning| Shadow { cache: Cache::new(tuning), tuning, ahead: [0.0; TUNINGS.len()] };
         let current = TUNINGS.iter().position(|tuning| *tuning == Tuning::START);
         Self { sample, shadows: TUNINGS.map(shadow), current: current.unwrap_or(0), accesses: 0 }
     }
@@ -89,13 +96,15 @@ impl Shadows {
     /// Costs one look-up per tuning, about 200 ns, and about 500 ns for a miss.
     pub(crate) fn access(&mut self, hash: u64, capacity: u64) -> Option<Tuning> {
         let room = (capacity / self.sample.ratio()).max(ROOM_MIN);
-        for shadow in &mut self.shadows {
-            shadow.hits += f64::from(u8::from(shadow.cache.access(hash, room)));
+        let mut hits = 0_u32;
+        for (place, shadow) in self.shadows.iter_mut().enumerate() {
+            hits |= u32::from(shadow.cache.access(hash, room)) << place;
         }
         // Until it is full, a simulation hits whatever its tuning is.
-        if !self.is_full(room) {
+        if !self.shadows.iter().all(|shadow| shadow.cache.slots.len() as u64 >= room) {
             return None;
         }
+        self.compare(hits);
         self.accesses += 1;
         if self.accesses < (room / 2).max(ROUND_MIN) {
             return None;
@@ -104,22 +113,31 @@ impl Shadows {
         self.decide()
     }
 
-    /// Whether the simulations are full. Hits before that do not count.
-    fn is_full(&mut self, room: u64) -> bool {
-        let is_full = self.shadows.iter().all(|shadow| shadow.cache.slots.len() as u64 >= room);
-        if !is_full {
-            self.shadows.iter_mut().for_each(|shadow| shadow.hits = 0.0);
+    /// Counts for each pair of simulations which one alone had a hit.
+    fn compare(&mut self, hits: u32) {
+        if hits == 0 || hits == (1 << TUNINGS.len()) - 1 {
+            return;
         }
-        is_full
+        let is_hit = |place: usize| hits >> place & 1 == 1;
+        for (_, shadow) in self.shadows.iter_mut().enumerate().filter(|(place, _)| is_hit(*place)) {
+            for (other, ahead) in shadow.ahead.iter_mut().enumerate() {
+                *ahead += f64::from(u8::from(!is_hit(other)));
+            }
+        }
     }
 
     /// Ends a round: returns the tuning with the most hits, unless the current one is about as good.
     fn decide(&mut self) -> Option<Tuning> {
-        let hits = |place: &usize| self.shadows[*place].hits;
-        let best = (0..TUNINGS.len()).max_by(|one, other| hits(one).total_cmp(&hits(other)))?;
-        let changes = hits(&best) - hits(&self.current) > hits(&best).sqrt() / 2.0;
+        // The accesses by which two simulations differ: those that hit in the first alone, and in the current
+        // one alone. If both were equally good, their difference would be random, of this deviation.
+        let alone =
+            |place: usize| (self.shadows[place].ahead[self.current], self.shadows[self.current].ahead[place]);
+        let gain = |place: &usize| alone(*place).0 - alone(*place).1;
+        let best = (0..TUNINGS.len()).max_by(|one, other| gain(one).total_cmp(&gain(other)))?;
+        let deviation = (alone(best).0 + alone(best).1).sqrt();
+        let changes = gain(&best) > DEVIATIONS * deviation;
         for shadow in &mut self.shadows {
-            shadow.hits *= DECAY;
+            shadow.ahead.iter_mut().for_each(|ahead| *ahead *= DECAY);
         }
         changes.then(|| {
             self.current = best;
@@ -132,6 +150,7 @@ impl Shadows {
 struct Cache {
     slots: HashTable<u32>,
     nodes: Nodes,
+    entries: Slots,
     free: Vec<u32>,
     order: Adaptive,
     room: u64,
@@ -142,21 +161,13 @@ struct Nodes {
     nodes: Vec<(u64, Cell<u8>)>,
 }
 
-impl OrderEntries for Nodes {
+impl Uses for Nodes {
     fn uses(&self, slot: u32) -> u8 {
         self.nodes[slot as usize].1.get()
     }
 
     fn set_uses(&self, slot: u32, uses: u8) {
         self.nodes[slot as usize].1.set(uses);
-    }
-
-    fn hash(&self, slot: u32) -> u64 {
-        self.nodes[slot as usize].0
-    }
-
-    fn weight(&self, _slot: u32) -> u32 {
-        1
     }
 }
 
@@ -165,6 +176,7 @@ impl Cache {
         Self {
             slots: HashTable::new(),
             nodes: Nodes::default(),
+            entries: Slots::default(),
             free: Vec::new(),
             order: Adaptive::new(tuning, 0),
             room: 0,
@@ -184,10 +196,13 @@ impl Cache {
             self.order.set_budget(room);
         }
         let slot = self.add(hash);
-        self.order.insert(slot, &self.nodes);
+        let entry = OrderEntry { hash: hash as u32, weight: 1, cost: ReloadCost::default() };
+        self.entries.enter(slot, entry);
+        self.order.insert(&mut self.entries, slot);
         while self.slots.len() as u64 > room {
-            let Some(victim) = self.order.victim(Some(slot), &self.nodes) else { break };
-            if let Ok(entry) = self.slots.find_entry(self.nodes.hash(victim), |slot| *slot == victim) {
+            let Some(victim) = self.order.victim(&mut self.entries, Some(slot), &self.nodes) else { break };
+            let hash = self.nodes.nodes[victim as usize].0;
+            if let Ok(entry) = self.slots.find_entry(hash, |slot| *slot == victim) {
                 entry.remove();
             }
             self.free.push(victim);

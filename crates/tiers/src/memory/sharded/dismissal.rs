@@ -5,15 +5,17 @@
 //! cut: the next call drops the rest.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool,
     Ordering::{Acquire, Release},
 };
 
+use larder_core::entry_meta::LiveEntryMeta;
 use larder_core::memory::DepartureCause;
 use parking_lot::Mutex;
 
-use super::node::{Former, Node};
+use super::node::{Held, Node};
 
 std::thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
@@ -24,10 +26,22 @@ const DEPTH_MAX: u32 = 8;
 
 /// An entry or value that left a shard.
 pub(super) enum Departed<K, V> {
-    /// An entry; with a cause if the store dropped it by itself.
-    Entry(Node<K, V>, Option<DepartureCause>),
-    /// The replaced key and value of an entry.
-    Replaced((K, Former<V>)),
+    Entry(Gone<K, V>),
+    /// The key, the value and the metadata that a replacement made superfluous: held to be dropped.
+    Replaced {
+        _key: K,
+        _value: Held<V>,
+        _terms: Option<Arc<LiveEntryMeta>>,
+    },
+}
+
+/// An entry that left a shard.
+pub(super) struct Gone<K, V> {
+    pub(super) node: Node<K, V>,
+    pub(super) terms: Option<Arc<LiveEntryMeta>>,
+    pub(super) weight: u32,
+    /// Set if the store dropped the entry by itself.
+    pub(super) cause: Option<DepartureCause>,
 }
 
 /// The entries that left in one call. Most calls have at most one.
@@ -74,6 +88,9 @@ impl<K, V> Default for Waiting<K, V> {
 impl<K, V> Waiting<K, V> {
     /// Calls `end` for everything that left. No lock of the store may be held.
     pub(super) fn dismiss(&self, mut leaving: Leaving<K, V>, end: impl Fn(Departed<K, V>)) {
+        if leaving.len() == 0 && !self.is_any.load(Acquire) {
+            return;
+        }
         // In the destructor of a thread-local the depth is no longer available.
         let depth = DEPTH.try_with(|depth| depth.replace(depth.get() + 1)).unwrap_or(0);
         let dismissal = Dismissal { waiting: self, leaving: &mut leaving };

@@ -8,8 +8,10 @@
 mod budget;
 mod dismissal;
 mod node;
+mod sampler;
 mod shard;
 mod slab;
+mod table;
 mod timers;
 
 #[cfg(test)]
@@ -28,22 +30,20 @@ use larder_core::key::Equivalent;
 use larder_core::memory::{
     Bounds, Departure, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed, StoreFacts,
 };
-use larder_core::tier::{EntryVersion, TierKind, Usage};
-use parking_lot::{Mutex, RwLock};
+use larder_core::tier::{TierKind, Usage};
+use parking_lot::RwLock;
 
 use self::budget::Budget;
 use self::dismissal::{Departed, Leaving, Waiting};
-use self::node::{Held, Node, half};
+use self::node::{Node, ValueHandle};
+use self::sampler::Sampler;
 use self::shard::{Context, Shard};
 use super::Policy;
-use super::order::{Sample, Shadows};
 
 /// The minimum number of entries per shard, so that its policy has a choice.
 const ENTRIES_PER_SHARD: u64 = 1024;
 /// The same in bytes, for entries of about 256 bytes.
 const BYTES_PER_SHARD: u64 = 256 << 10;
-/// The assumed size of an entry where only bytes are bounded, for the size of the sample.
-const BYTES_PER_ENTRY: u64 = 1024;
 const SHARDS_PER_CPU: usize = 4;
 const SHARDS_MAX: usize = 256;
 
@@ -55,25 +55,13 @@ pub struct ShardedStore<K, V> {
     policy: Policy,
     /// Whether the policy moves entries on each hit, under the exclusive lock.
     moves_on_hit: bool,
-    /// The keys whose accesses the simulations see.
-    sample: Sample,
-    /// Simulations over sampled accesses, which tune [`Policy::Auto`].
-    shadows: Option<Box<Mutex<Sampled>>>,
+    sampler: Sampler,
     lifetimes: OnceLock<Arc<dyn Lifetimes>>,
     /// The shard where the next eviction begins.
     next: AtomicUsize,
     on_departure: Option<OnDeparture<K>>,
     waiting: Waiting<K, V>,
 }
-
-/// The simulations of the policy, and the last access that they saw.
-struct Sampled {
-    shadows: Shadows,
-    last: u64,
-}
-
-/// Reads the node in a slot of a shard.
-type ReadNode<'a, K, V, R> = dyn FnMut(&Shard<K, V>, u32, &Node<K, V>) -> Option<R> + 'a;
 
 /// A shard with its lock, in its own cache lines.
 #[repr(align(128))]
@@ -124,8 +112,6 @@ where
     pub fn with(bounds: Bounds, policy: Policy, on_departure: Option<OnDeparture<K>>) -> Self {
         let count = shard_count(bounds);
         let share = share_of(bounds, count);
-        let sample =
-            Sample::of(bounds.entries.or(bounds.bytes.map(|bytes| bytes / BYTES_PER_ENTRY)).unwrap_or(0));
         let lane = || Lane {
             shard: RwLock::new(Shard::new(policy, share)),
             len: AtomicUsize::new(0),
@@ -137,9 +123,7 @@ where
             budget: Budget::new(bounds),
             policy,
             moves_on_hit: Shard::<K, V>::new(policy, share).moves_on_hit(),
-            sample,
-            shadows: (policy == Policy::Auto)
-                .then(|| Box::new(Mutex::new(Sampled { shadows: Shadows::new(sample), last: 0 }))),
+            sampler: Sampler::new(policy, bounds),
             lifetimes: OnceLock::new(),
             next: AtomicUsize::new(0),
             on_departure,
@@ -162,60 +146,71 @@ where
     fn read<Q: Hash + Equivalent<K> + ?Sized, R>(
         &self,
         key: &Q,
-        mut read: impl FnMut(&Shard<K, V>, u32, &Node<K, V>) -> Option<R>,
+        read: impl FnOnce(&Shard<K, V>, u32, &Node<K, V>) -> Option<R>,
     ) -> Option<R> {
         let hash = self.hasher.hash_one(key);
         let lane = self.lane(hash);
-        if self.sample.takes(hash) && self.shadows.is_some() {
-            self.sample(hash);
+        let found = if self.moves_on_hit {
+            Self::read_and_move(lane, (hash as u32, key), read)
+        } else {
+            Self::read_shared(lane, (hash as u32, key), read)
+        };
+        if self.sampler.takes(hash) {
+            self.sample(hash, found.is_some().then_some(lane));
         }
-        let hash = half(hash);
-        if self.moves_on_hit {
-            return Self::read_and_move(lane, (hash, key), &mut read);
-        }
+        found
+    }
+
+    /// As [`read`](Self::read), under the shared lock.
+    #[inline]
+    fn read_shared<Q: Equivalent<K> + ?Sized, R>(
+        lane: &Lane<K, V>,
+        (hash, key): (u32, &Q),
+        read: impl FnOnce(&Shard<K, V>, u32, &Node<K, V>) -> Option<R>,
+    ) -> Option<R> {
         let shard = lane.shard.read();
-        let slot = shard.find(hash, key)?;
-        let node = shard.node_at(slot)?;
+        let (slot, node) = shard.find(hash, key)?;
         let found = read(&shard, slot, node)?;
         node.used();
         Some(found)
     }
 
     /// As [`read`](Self::read), under the exclusive lock.
-    fn read_and_move<Q: Hash + Equivalent<K> + ?Sized, R>(
+    #[cold]
+    fn read_and_move<Q: Equivalent<K> + ?Sized, R>(
         lane: &Lane<K, V>,
-        (hash, key): (u64, &Q),
-        read: &mut ReadNode<'_, K, V, R>,
+        (hash, key): (u32, &Q),
+        read: impl FnOnce(&Shard<K, V>, u32, &Node<K, V>) -> Option<R>,
     ) -> Option<R> {
         let mut shard = lane.shard.write();
-        let slot = shard.find(hash, key)?;
-        let found = read(&shard, slot, shard.node_at(slot)?)?;
+        let (slot, node) = shard.find(hash, key)?;
+        let found = read(&shard, slot, node)?;
         shard.move_on_hit(slot);
         Some(found)
     }
 
-    /// Passes an access to the simulations, and applies the tuning that they found best.
+    /// Passes an access to the simulations, and applies the tuning that they found best. `hit` is the lane of
+    /// an entry that is there.
     #[cold]
-    fn sample(&self, hash: u64) {
-        let Some(sampled) = &self.shadows else { return };
-        // Skips an access while another thread samples: a sample need not be complete.
-        let Some(mut sampled) = sampled.try_lock() else { return };
-        // One miss looks up its key more than once.
-        if std::mem::replace(&mut sampled.last, hash) == hash {
+    fn sample(&self, hash: u64, hit: Option<&Lane<K, V>>) {
+        // As long as nothing had to leave, no policy has more hits than another.
+        if hit.is_some_and(|lane| lane.evictions.load(Relaxed) == 0) {
             return;
         }
-        let tuning = sampled.shadows.access(hash, self.budget.capacity());
-        drop(sampled);
-        if let Some(tuning) = tuning {
+        if let Some(tuning) = self.sampler.access(hash, self.budget.capacity()) {
             self.shards.iter().for_each(|lane| lane.shard.write().tune(tuning));
         }
     }
 
-    /// Counts a miss for the policy, if the lock is free.
+    /// Counts a miss for the policy, if it asks for that and the lock is free.
     #[cold]
     fn note_miss<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) {
+        // `Auto` does not count misses: each would take the exclusive lock.
+        if self.policy != Policy::TinyLfu {
+            return;
+        }
         let hash = self.hasher.hash_one(key);
-        let (lane, hash) = (self.lane(hash), half(hash));
+        let (lane, hash) = (self.lane(hash), hash as u32);
         if let Some(mut shard) = lane.shard.try_write()
             && shard.find(hash, key).is_none()
         {
@@ -226,13 +221,12 @@ where
     fn peek_node<Q: Hash + Equivalent<K> + ?Sized, R>(
         &self,
         key: &Q,
-        read: impl FnOnce(&Node<K, V>, Option<EntryVersion>) -> R,
+        read: impl FnOnce(&Shard<K, V>, u32, &Node<K, V>) -> R,
     ) -> Option<R> {
         let hash = self.hasher.hash_one(key);
         let shard = self.lane(hash).shard.read();
-        let slot = shard.find(half(hash), key)?;
-        let version = shard.version(slot);
-        shard.node_at(slot).map(|node| read(node, version))
+        let (slot, node) = shard.find(hash as u32, key)?;
+        Some(read(&shard, slot, node))
     }
 
     /// Runs an operation under the exclusive lock of a shard. Reports and drops the removed entries after the
@@ -267,12 +261,13 @@ where
 
     /// Reports an entry that was dropped by the store itself, and drops it.
     fn end(&self, departed: Departed<K, V>) {
-        if let Departed::Entry(node, Some(cause)) = departed
-            && let Some(on_departure) = &self.on_departure
+        if let Some(on_departure) = &self.on_departure
+            && let Departed::Entry(gone) = departed
+            && let Some(cause) = gone.cause
         {
-            let bytes = self.budget.bounds().bytes.map(|_| u64::from(node.weight));
-            let departure = Departure { cause, bytes, home: node.home };
-            on_departure(Arc::new(node.key), departure);
+            let bytes = self.budget.bounds().bytes.map(|_| u64::from(gone.weight));
+            let departure = Departure { cause, bytes, home: gone.node.home() };
+            on_departure(Arc::new(gone.node.key), departure);
         }
     }
 
@@ -305,8 +300,8 @@ where
         {}
     }
 
-    fn is_live(&self, node: &Node<K, V>, now: Time) -> bool {
-        self.lifetimes().freshness(node.lifespan(), now) == Freshness::Fresh
+    fn is_live(&self, shard: &Shard<K, V>, (slot, node): (u32, &Node<K, V>), now: Time) -> bool {
+        self.lifetimes().freshness(shard.lifespan(slot, node), now) == Freshness::Fresh
     }
 
     /// Removes all entries that are due.
@@ -328,15 +323,15 @@ where
 
     #[inline]
     fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
-        let (record, value) = self
-            .read(key, |shard, slot, node| Some((node.record(shard.version(slot)), node.value.handle())))?;
-        Some(Record { value: value.into_value(), ..record })
+        let (record, value) =
+            self.read(key, |shard, slot, node| Some((shard.record(slot, node), node.handle())))?;
+        Some(Record { value: value.map(ValueHandle::into_value), ..record })
     }
 
     fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
         let (record, value) =
-            self.peek_node(key, |node, version| (node.record(version), node.value.handle()))?;
-        Some(Record { value: value.into_value(), ..record })
+            self.peek_node(key, |shard, slot, node| (shard.record(slot, node), node.handle()))?;
+        Some(Record { value: value.map(ValueHandle::into_value), ..record })
     }
 
     #[inline]
@@ -345,16 +340,13 @@ where
         key: &Q,
         fresh: impl FnOnce(Lifespan<'_>) -> bool,
     ) -> Option<V> {
-        let mut fresh = Some(fresh);
-        let handle = self.read(key, |_, _, node| match node.value {
-            Held::Absent => None,
-            _ => fresh.take()?(node.lifespan()).then(|| node.value.handle()),
+        let handle = self.read(key, |shard, slot, node| {
+            if node.has_value() && fresh(shard.lifespan(slot, node)) { node.handle() } else { None }
         });
-        // `Auto` does not count misses: each would take the exclusive lock.
-        if handle.is_none() && self.policy == Policy::TinyLfu {
+        if handle.is_none() {
             self.note_miss(key);
         }
-        handle?.into_value()
+        handle.map(ValueHandle::into_value)
     }
 
     fn insert(&self, key: K, record: Record<V>) -> bool {
@@ -366,13 +358,18 @@ where
         true
     }
 
+    #[inline]
+    fn uses_cost(&self) -> bool {
+        self.policy == Policy::CostAware
+    }
+
     fn insert_under<L>(&self, key: K, record: Record<V>, lock: L) -> bool {
         if !self.budget.fits(record.weight) {
             self.remove_under(&key, lock);
             return false;
         }
         let hash = self.hasher.hash_one(&key);
-        let (lane, hash) = (self.lane(hash), half(hash));
+        let (lane, hash) = (self.lane(hash), hash as u32);
         let stored = self.exclusively_under(lock, lane, |shard, context| {
             shard.expire_some(context);
             shard.search(context);
@@ -393,12 +390,12 @@ where
 
     fn remove_under<Q: Hash + Equivalent<K> + ?Sized, L>(&self, key: &Q, lock: L) -> Option<Removed> {
         let hash = self.hasher.hash_one(key);
-        let (lane, hash) = (self.lane(hash), half(hash));
+        let (lane, hash) = (self.lane(hash), hash as u32);
         self.exclusively_under(lock, lane, |shard, context| shard.remove(hash, key, context))
     }
 
     fn contains<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
-        self.peek_node(key, |_, _| ()).is_some()
+        self.peek_node(key, |_, _, _| ()).is_some()
     }
 
     fn clear(&self) {
@@ -428,7 +425,8 @@ where
         let mut keys = Vec::new();
         for lane in &self.shards {
             let shard = lane.shard.read();
-            keys.extend(shard.nodes().filter(|node| self.is_live(node, now)).map(|node| map(&node.key)));
+            let live = shard.nodes().filter(|found| self.is_live(&shard, *found, now));
+            keys.extend(live.map(|(_, node)| map(&node.key)));
         }
         keys
     }
@@ -438,8 +436,8 @@ where
         let mut by_shard: Vec<_> = Vec::with_capacity(self.shards.len());
         for lane in &self.shards {
             let shard = lane.shard.read();
-            let live = shard.hottest(n).filter(|node| self.is_live(node, now));
-            by_shard.push(live.map(|node| map(&node.key)).collect::<Vec<T>>().into_iter());
+            let live = shard.hottest(n).filter(|found| self.is_live(&shard, *found, now));
+            by_shard.push(live.map(|(_, node)| map(&node.key)).collect::<Vec<T>>().into_iter());
         }
         // Each shard knows only its own order: take the hottest of each, then the second of each.
         let mut hottest = Vec::with_capacity(n.min(self.budget.entries() as usize));
@@ -456,9 +454,12 @@ where
 
     fn count(&self, home: Option<TierKind>) -> u64 {
         let now = self.lifetimes().now();
-        let is_counted =
-            |node: &&Node<K, V>| home.is_none_or(|home| node.home == home) && self.is_live(node, now);
-        self.shards.iter().map(|lane| lane.shard.read().nodes().filter(is_counted).count() as u64).sum()
+        let counted = |lane: &Lane<K, V>| {
+            let shard = lane.shard.read();
+            let of_home = shard.nodes().filter(|(_, node)| home.is_none_or(|home| node.home() == home));
+            of_home.filter(|found| self.is_live(&shard, *found, now)).count() as u64
+        };
+        self.shards.iter().map(counted).sum()
     }
 
     fn usage(&self) -> Usage {

@@ -7,12 +7,11 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use larder_core::clock::Time;
 use larder_core::entry_meta::LiveEntryMeta;
-use larder_core::memory::{Lifespan, Record, ReloadCost, Removed};
-use larder_core::tier::{EntryVersion, TierKind};
-
-use crate::memory::order::{OrderEntries, USES_MAX};
+use larder_core::memory::Record;
+use larder_core::tier::TierKind;
 
 use super::slab::Slab;
+use crate::memory::order::{USES_MAX, Uses};
 
 /// Larger values, in bytes, are shared even if they own nothing on the heap.
 const INLINE_MAX: usize = 64;
@@ -31,167 +30,146 @@ pub(super) fn clones_in_place<V>() -> bool {
     is_plain || COUNTED.iter().any(|name| type_name::<V>().starts_with(name))
 }
 
-/// A value in a shard.
+/// A value in a shard, with the marks of its entry: they take the room beside the tag of this enum.
 pub(super) enum Held<V> {
     /// The entry records that there is no value.
-    Absent,
+    Absent(Marks),
+    Inline(Marks, V),
+    Shared(Marks, Arc<V>),
+}
+
+/// What a hit reads and changes beside the value.
+pub(super) struct Marks {
+    uses: AtomicU8,
+    has_terms: bool,
+    home: TierKind,
+}
+
+/// A handle of a value that can leave the lock.
+pub(super) enum ValueHandle<V> {
     Inline(V),
     Shared(Arc<V>),
 }
 
-impl<V: Clone> Held<V> {
-    fn new(value: Option<V>, in_place: bool) -> Self {
+impl<V> Held<V> {
+    fn new(marks: Marks, value: Option<V>, in_place: bool) -> Self {
         match value {
-            None => Self::Absent,
-            Some(value) if in_place => Self::Inline(value),
-            Some(value) => Self::Shared(Arc::new(value)),
+            None => Self::Absent(marks),
+            Some(value) if in_place => Self::Inline(marks, value),
+            Some(value) => Self::Shared(marks, Arc::new(value)),
         }
     }
 
-    /// Clones a handle that can leave the lock.
     #[inline]
-    pub(super) fn handle(&self) -> Self {
+    fn marks(&self) -> &Marks {
         match self {
-            Self::Absent => Self::Absent,
-            Self::Inline(value) => Self::Inline(value.clone()),
-            Self::Shared(value) => Self::Shared(Arc::clone(value)),
+            Self::Absent(marks) | Self::Inline(marks, _) | Self::Shared(marks, _) => marks,
         }
     }
+}
 
+impl<V: Clone> ValueHandle<V> {
     /// The value. Runs user code, so no lock may be held.
     #[inline]
-    pub(super) fn into_value(self) -> Option<V> {
+    pub(super) fn into_value(self) -> V {
         match self {
-            Self::Absent => None,
-            Self::Inline(value) => Some(value),
-            Self::Shared(value) => Some(Arc::unwrap_or_clone(value)),
+            Self::Inline(value) => value,
+            Self::Shared(value) => Arc::unwrap_or_clone(value),
         }
     }
 }
 
-/// The hash that the table and the order of a shard use, from the hash of a key: its lower half, twice. A node
-/// keeps that half alone.
-#[inline]
-pub(super) fn half(hash: u64) -> u64 {
-    let half = hash & u64::from(u32::MAX);
-    half << 32 | half
-}
-
-/// A key with its record. Of a key and a value of 8 bytes each, it takes one cache line.
+/// A key with its value and what a hit needs to know of the entry. Of a key and a value of 8 bytes each, it
+/// takes half a cache line.
 pub(super) struct Node<K, V> {
     pub(super) key: K,
-    pub(super) value: Held<V>,
-    created: Time,
-    stamp: u64,
-    pub(super) terms: Option<Arc<LiveEntryMeta>>,
-    /// Half of the hash of the key: see [`half`].
-    hash: u32,
-    pub(super) weight: u32,
-    cost: ReloadCost,
-    pub(super) home: TierKind,
-    uses: AtomicU8,
+    value: Held<V>,
+    /// The invalidation sequence number at which its load began.
+    pub(super) stamp: u64,
 }
 
-impl<K, V: Clone> Node<K, V> {
-    pub(super) fn new(hash: u64, key: K, record: Record<V>, in_place: bool) -> Self {
-        let Record { value, created, stamp, terms, weight, home, cost, .. } = record;
-        let (value, uses) = (Held::new(value, in_place), AtomicU8::new(0));
-        Self { key, value, created, stamp, terms, hash: hash as u32, weight, cost, home, uses }
-    }
-
-    /// Replaces everything but the key and the use count; returns the former content.
-    pub(super) fn replace(&mut self, record: Record<V>, in_place: bool) -> Former<V> {
-        let Record { value, created, stamp, terms, weight, home, cost, .. } = record;
-        let former = Former {
-            value: std::mem::replace(&mut self.value, Held::new(value, in_place)),
-            terms: std::mem::replace(&mut self.terms, terms),
-            weight: self.weight,
-        };
-        (self.created, self.stamp) = (created, stamp);
-        (self.weight, self.home, self.cost) = (weight, home, cost);
-        former
-    }
-
-    /// The record without its value, which is returned separately, and with its version.
-    pub(super) fn record(&self, version: Option<EntryVersion>) -> Record<V> {
-        Record {
-            value: None,
-            created: self.created,
-            stamp: self.stamp,
-            terms: self.terms.clone(),
-            weight: self.weight,
-            home: self.home,
-            checked: version,
-            cost: self.cost,
-        }
-    }
+/// What only a look at the whole record needs.
+pub(super) struct ColdFacts {
+    pub(super) created: Time,
+    pub(super) terms: Option<Arc<LiveEntryMeta>>,
 }
 
 impl<K, V> Node<K, V> {
-    /// The hash of the key, as by [`half`].
-    #[inline]
-    pub(super) fn hash(&self) -> u64 {
-        half(u64::from(self.hash))
+    /// Splits a record into a node and the facts that are kept apart.
+    pub(super) fn new(key: K, record: Record<V>, in_place: bool) -> (Self, ColdFacts) {
+        let Record { value, created, stamp, terms, home, .. } = record;
+        let marks = Marks { uses: AtomicU8::new(0), has_terms: terms.is_some(), home };
+        (Self { key, value: Held::new(marks, value, in_place), stamp }, ColdFacts { created, terms })
     }
 
-    /// Whether the key has this hash.
-    #[inline]
-    pub(super) fn has_hash(&self, hash: u64) -> bool {
-        self.hash == hash as u32
+    /// Replaces everything but the key and the use count; returns the former value.
+    pub(super) fn replace(&mut self, record: Record<V>, in_place: bool) -> (Held<V>, ColdFacts) {
+        let Record { value, created, stamp, terms, home, .. } = record;
+        let uses = AtomicU8::new(self.value.marks().uses.load(Relaxed));
+        let marks = Marks { uses, has_terms: terms.is_some(), home };
+        self.stamp = stamp;
+        let former = std::mem::replace(&mut self.value, Held::new(marks, value, in_place));
+        (former, ColdFacts { created, terms })
     }
 
+    /// Whether the entry has metadata, which is among its [`ColdFacts`].
     #[inline]
-    pub(super) fn lifespan(&self) -> Lifespan<'_> {
-        Lifespan { stamp: self.stamp, terms: self.terms.as_deref() }
+    pub(super) fn has_terms(&self) -> bool {
+        self.value.marks().has_terms
+    }
+
+    pub(super) fn home(&self) -> TierKind {
+        self.value.marks().home
+    }
+
+    pub(super) fn has_value(&self) -> bool {
+        !matches!(self.value, Held::Absent(_))
     }
 
     /// Counts a use. Two concurrent uses may count as one.
     #[inline]
     pub(super) fn used(&self) {
-        let uses = self.uses.load(Relaxed);
+        let count = &self.value.marks().uses;
+        let uses = count.load(Relaxed);
         if uses < USES_MAX {
-            self.uses.store(uses + 1, Relaxed);
-        }
-    }
-
-    pub(super) fn removed(&self, version: Option<EntryVersion>) -> Removed {
-        Removed {
-            stamp: self.stamp,
-            terms: self.terms.clone(),
-            checked: version,
-            has_value: !matches!(self.value, Held::Absent),
+            count.store(uses + 1, Relaxed);
         }
     }
 }
 
-/// The content of a replaced record.
-#[expect(dead_code, reason = "held until the lock is released, then dropped")]
-pub(super) struct Former<V> {
-    value: Held<V>,
-    terms: Option<Arc<LiveEntryMeta>>,
-    pub(super) weight: u32,
+impl<K, V: Clone> Node<K, V> {
+    /// A handle of the value, if there is one.
+    #[inline]
+    pub(super) fn handle(&self) -> Option<ValueHandle<V>> {
+        match &self.value {
+            Held::Absent(_) => None,
+            Held::Inline(_, value) => Some(ValueHandle::Inline(value.clone())),
+            Held::Shared(_, value) => Some(ValueHandle::Shared(Arc::clone(value))),
+        }
+    }
 }
 
-impl<K, V> OrderEntries for Slab<Node<K, V>> {
+impl<K, V> Uses for Slab<Node<K, V>> {
     fn uses(&self, slot: u32) -> u8 {
-        self.get(slot).map_or(0, |node| node.uses.load(Relaxed))
+        self.get(slot).map_or(0, |node| node.value.marks().uses.load(Relaxed))
     }
 
     fn set_uses(&self, slot: u32, uses: u8) {
         if let Some(node) = self.get(slot) {
-            node.uses.store(uses, Relaxed);
+            node.value.marks().uses.store(uses, Relaxed);
         }
     }
+}
 
-    fn hash(&self, slot: u32) -> u64 {
-        self.get(slot).map_or(0, Node::hash)
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn weight(&self, slot: u32) -> u32 {
-        self.get(slot).map_or(0, |node| node.weight)
-    }
-
-    fn cost(&self, slot: u32) -> ReloadCost {
-        self.get(slot).map_or(ReloadCost::default(), |node| node.cost)
+    #[test]
+    fn node_of_small_key_and_value_takes_half_a_cache_line() {
+        assert_eq!(size_of::<Option<Node<u64, Arc<u64>>>>(), 32);
+        assert_eq!(size_of::<Option<Node<u64, u64>>>(), 32);
+        assert_eq!(size_of::<Option<Node<u64, String>>>(), 48, "where a value may be held in place");
+        assert_eq!(size_of::<ColdFacts>(), 16);
     }
 }

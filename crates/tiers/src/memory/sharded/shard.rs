@@ -4,20 +4,21 @@ use std::collections::VecDeque;
 use std::hash::Hash;
 
 use foldhash::fast::FixedState;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashMap;
 use larder_core::clock::Time;
-use larder_core::entry_meta::Freshness;
+use larder_core::entry_meta::{Freshness, LiveEntryMeta};
 use larder_core::key::Equivalent;
-use larder_core::memory::{DepartureCause, Lifetimes, Record, Removed};
+use larder_core::memory::{DepartureCause, Lifespan, Lifetimes, Record, Removed};
 use larder_core::tier::EntryVersion;
 
 use super::budget::Account;
-use super::dismissal::{Departed, Leaving};
-use super::node::{Node, clones_in_place};
+use super::dismissal::{Departed, Gone, Leaving};
+use super::node::{ColdFacts, Node, clones_in_place};
 use super::slab::Slab;
+use super::table::SlotTable;
 use super::timers::Timers;
 use crate::memory::Policy;
-use crate::memory::order::{Order, Tuning};
+use crate::memory::order::{Order, OrderEntry, Tuning};
 
 /// How many due entries one insert handles, and how many slots it searches for invalidated entries.
 const DUE_PER_INSERT: usize = 64;
@@ -32,8 +33,10 @@ pub(super) struct Context<'a, K, V> {
 
 /// A shard: a part of the entries of a store, behind a lock of the store.
 pub(super) struct Shard<K, V> {
-    table: HashTable<u32>,
+    table: SlotTable,
     nodes: Slab<Node<K, V>>,
+    /// By slot, as the nodes are.
+    facts: Vec<ColdFacts>,
     /// Whether hits clone values under the lock.
     in_place: bool,
     order: Order,
@@ -54,8 +57,9 @@ pub(super) struct Shard<K, V> {
 impl<K, V> Shard<K, V> {
     pub(super) fn new(policy: Policy, budget: u64) -> Self {
         Self {
-            table: HashTable::new(),
+            table: SlotTable::default(),
             nodes: Slab::default(),
+            facts: Vec::new(),
             in_place: clones_in_place::<V>(),
             order: Order::new(policy, budget),
             timers: Timers::default(),
@@ -81,8 +85,8 @@ impl<K, V> Shard<K, V> {
         self.nodes.len()
     }
 
-    pub(super) fn nodes(&self) -> impl Iterator<Item = &Node<K, V>> {
-        self.nodes.iter().map(|(_, node)| node)
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (u32, &Node<K, V>)> {
+        self.nodes.iter()
     }
 
     pub(super) fn moves_on_hit(&self) -> bool {
@@ -90,8 +94,8 @@ impl<K, V> Shard<K, V> {
     }
 
     /// The hottest entries first, at most `n`.
-    pub(super) fn hottest(&self, n: usize) -> impl Iterator<Item = &Node<K, V>> {
-        self.order.hottest(n, &self.nodes).into_iter().filter_map(|slot| self.nodes.get(slot))
+    pub(super) fn hottest(&self, n: usize) -> impl Iterator<Item = (u32, &Node<K, V>)> {
+        self.order.hottest(n, &self.nodes).into_iter().filter_map(|slot| Some((slot, self.nodes.get(slot)?)))
     }
 
     pub(super) fn tune(&mut self, tuning: Tuning) {
@@ -102,12 +106,28 @@ impl<K, V> Shard<K, V> {
         self.order.set_budget(budget);
     }
 
-    pub(super) fn node_at(&self, slot: u32) -> Option<&Node<K, V>> {
-        self.nodes.get(slot)
+    /// The parts of a record that its freshness depends on.
+    #[inline]
+    pub(super) fn lifespan<'a>(&'a self, slot: u32, node: &'a Node<K, V>) -> Lifespan<'a> {
+        // The facts are in another cache line.
+        let terms = if node.has_terms() { self.facts[slot as usize].terms.as_deref() } else { None };
+        Lifespan { stamp: node.stamp, terms }
+    }
+
+    fn life_at(&self, slot: u32) -> Option<Lifespan<'_>> {
+        self.nodes.get(slot).map(|node| self.lifespan(slot, node))
+    }
+
+    /// The record in a slot, without its value.
+    pub(super) fn record<T>(&self, slot: u32, node: &Node<K, V>) -> Record<T> {
+        let OrderEntry { weight, cost, .. } = self.order.entry(slot);
+        let ColdFacts { created, terms } = &self.facts[slot as usize];
+        let (stamp, home, checked) = (node.stamp, node.home(), self.version(slot));
+        Record { value: None, created: *created, stamp, terms: terms.clone(), weight, home, checked, cost }
     }
 
     /// Counts a miss of a key.
-    pub(super) fn missed(&mut self, hash: u64) {
+    pub(super) fn missed(&mut self, hash: u32) {
         self.order.missed(hash);
     }
 
@@ -119,18 +139,21 @@ impl<K, V> Shard<K, V> {
     /// Removes all entries. Reports those past their deadline as expired.
     pub(super) fn clear(&mut self, context: &mut Context<'_, K, V>) {
         let now = context.lifetimes.now();
-        let bytes = self.nodes().map(|node| u64::from(node.weight)).sum();
-        context.account.subtract(self.nodes.len() as u64, bytes);
-        self.table = HashTable::new();
+        let slots: Vec<u32> = self.nodes.iter().map(|(slot, _)| slot).collect();
+        let bytes = slots.iter().map(|slot| u64::from(self.order.entry(*slot).weight)).sum();
+        context.account.subtract(slots.len() as u64, bytes);
+        for slot in slots {
+            let is_past = self.terms(slot).is_some_and(|terms| terms.until() <= now);
+            if let Some(gone) = self.take(slot, is_past.then_some(DepartureCause::Expired)) {
+                context.leaving.push(Departed::Entry(gone));
+            }
+        }
+        (self.table, self.nodes, self.facts) = (SlotTable::default(), Slab::default(), Vec::new());
         self.versions = HashMap::default();
         self.order.clear();
         self.timers.clear();
         self.stale = VecDeque::new();
         self.unsearched = 0;
-        for node in self.nodes.take() {
-            let is_past = node.terms.as_ref().is_some_and(|terms| terms.until() <= now);
-            context.leaving.push(Departed::Entry(node, is_past.then_some(DepartureCause::Expired)));
-        }
     }
 
     /// Evicts the next entry, but not the one in `keep`. Returns whether there was one.
@@ -140,16 +163,17 @@ impl<K, V> Shard<K, V> {
         }
         let victim = match self.next_stale(keep, context.lifetimes) {
             Some(slot) => {
-                self.order.remove(slot, &self.nodes);
+                self.order.remove(slot);
                 Some(slot)
             }
             None => self.order.victim(keep, &self.nodes),
         };
-        let Some(node) = victim.and_then(|slot| self.detach(slot, &mut context.account)) else {
+        let evicted = Some(DepartureCause::Evicted);
+        let Some(gone) = victim.and_then(|slot| self.detach(slot, evicted, &mut context.account)) else {
             return false;
         };
         self.evictions += 1;
-        context.leaving.push(Departed::Entry(node, Some(DepartureCause::Evicted)));
+        context.leaving.push(Departed::Entry(gone));
         true
     }
 
@@ -180,7 +204,9 @@ impl<K, V> Shard<K, V> {
         let gone: Vec<u32> = self
             .nodes
             .iter()
-            .filter(|(_, node)| context.lifetimes.freshness(node.lifespan(), now) == Freshness::Gone)
+            .filter(|(slot, node)| {
+                context.lifetimes.freshness(self.lifespan(*slot, node), now) == Freshness::Gone
+            })
             .map(|(slot, _)| slot)
             .collect();
         gone.iter().for_each(|slot| self.remove_expired(*slot, context));
@@ -208,8 +234,8 @@ impl<K, V> Shard<K, V> {
 
     /// Removes, or schedules again, an entry whose timer has run out.
     fn judge_due(&mut self, slot: u32, now: Time, context: &mut Context<'_, K, V>) {
-        let Some(node) = self.nodes.get(slot) else { return };
-        match context.lifetimes.freshness(node.lifespan(), now) {
+        let Some(life) = self.life_at(slot) else { return };
+        match context.lifetimes.freshness(life, now) {
             Freshness::Gone => self.remove_expired(slot, context),
             Freshness::Stale => {
                 self.note_stale(slot);
@@ -234,16 +260,19 @@ impl<K, V> Shard<K, V> {
             return None;
         }
         let now = lifetimes.now();
-        std::iter::from_fn(|| self.stale.pop_front()).find(|slot| {
-            let node = self.nodes.get(*slot).filter(|_| Some(*slot) != keep);
-            node.is_some_and(|node| lifetimes.freshness(node.lifespan(), now) == Freshness::Stale)
-        })
+        while let Some(slot) = self.stale.pop_front() {
+            let life = self.life_at(slot).filter(|_| Some(slot) != keep);
+            if life.is_some_and(|life| lifetimes.freshness(life, now) == Freshness::Stale) {
+                return Some(slot);
+            }
+        }
+        None
     }
 
     fn remove_expired(&mut self, slot: u32, context: &mut Context<'_, K, V>) {
-        self.order.remove(slot, &self.nodes);
-        if let Some(node) = self.detach(slot, &mut context.account) {
-            context.leaving.push(Departed::Entry(node, Some(DepartureCause::Expired)));
+        self.order.remove(slot);
+        if let Some(gone) = self.detach(slot, Some(DepartureCause::Expired), &mut context.account) {
+            context.leaving.push(Departed::Entry(gone));
         }
     }
 
@@ -261,7 +290,7 @@ impl<K, V> Shard<K, V> {
         for _ in 0..SEARCHED_PER_INSERT {
             let Some(slot) = self.unsearched.checked_sub(1) else { return };
             self.unsearched = slot;
-            let life = self.nodes.get(slot).map(Node::lifespan);
+            let life = self.life_at(slot);
             if life.is_some_and(|life| context.lifetimes.freshness(life, now) == Freshness::Gone) {
                 self.remove_expired(slot, context);
             }
@@ -270,22 +299,38 @@ impl<K, V> Shard<K, V> {
 
     /// Removes a node from the table, the timers and the accounting. The caller has removed it from the
     /// order.
-    fn detach(&mut self, slot: u32, account: &mut Account<'_>) -> Option<Node<K, V>> {
-        let node = self.nodes.remove(slot)?;
-        if let Ok(entry) = self.table.find_entry(node.hash(), |other| *other == slot) {
-            entry.remove();
-        }
+    #[inline]
+    fn detach(
+        &mut self,
+        slot: u32,
+        cause: Option<DepartureCause>,
+        account: &mut Account<'_>,
+    ) -> Option<Gone<K, V>> {
+        let gone = self.take(slot, cause)?;
+        self.table.remove(self.order.hash(slot), slot);
         if !self.versions.is_empty() {
             self.versions.remove(&slot);
         }
         self.timers.cancel(slot);
-        account.subtract(1, u64::from(node.weight));
-        Some(node)
+        account.subtract(1, u64::from(gone.weight));
+        Some(gone)
+    }
+
+    /// Takes a node and its metadata out of a slot.
+    #[inline]
+    fn take(&mut self, slot: u32, cause: Option<DepartureCause>) -> Option<Gone<K, V>> {
+        let node = self.nodes.remove(slot)?;
+        let terms = if node.has_terms() { self.facts[slot as usize].terms.take() } else { None };
+        Some(Gone { node, terms, weight: self.order.entry(slot).weight, cause })
+    }
+
+    fn terms(&self, slot: u32) -> Option<&LiveEntryMeta> {
+        self.life_at(slot)?.terms
     }
 
     /// Schedules the next time at which the freshness of an entry changes.
     fn schedule(&mut self, slot: u32, now: Time) {
-        let Some(terms) = self.nodes.get(slot).and_then(|node| node.terms.as_ref()) else { return };
+        let Some(terms) = self.terms(slot) else { return };
         let until = terms.until();
         let next = if now < until { until } else { until.after(terms.written().stale) };
         self.timers.schedule(slot, next, now);
@@ -298,37 +343,40 @@ where
     V: Clone,
 {
     #[inline]
-    pub(super) fn find<Q: Hash + Equivalent<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<u32> {
-        let is_it = |slot: &u32| {
-            self.nodes.get(*slot).is_some_and(|node| node.has_hash(hash) && key.equivalent(&node.key))
-        };
-        self.table.find(hash, is_it).copied()
+    pub(super) fn find<Q: Equivalent<K> + ?Sized>(&self, hash: u32, key: &Q) -> Option<(u32, &Node<K, V>)> {
+        self.table.find(hash, |slot| {
+            let node = self.nodes.get(slot)?;
+            key.equivalent(&node.key).then_some((slot, node))
+        })
     }
 
     /// Stores a record; returns its slot, or `None` if the shard has no free slot.
     pub(super) fn insert(
         &mut self,
-        (hash, key): (u64, K),
+        (hash, key): (u32, K),
         record: Record<V>,
         context: &mut Context<'_, K, V>,
     ) -> Option<u32> {
         let has_terms = record.terms.is_some();
-        let (weight, version) = (record.weight, record.checked);
-        let slot = match self.find(hash, &key) {
+        let (weight, cost, version) = (record.weight, record.cost, record.checked);
+        let slot = match self.find(hash, &key).map(|(slot, _)| slot) {
             Some(slot) => {
-                let former = self.nodes.get_mut(slot)?.replace(record, self.in_place);
-                context.account.reweigh(former.weight, weight);
-                self.order.replaced(slot, former.weight, &self.nodes);
+                let (former, facts) = self.nodes.get_mut(slot)?.replace(record, self.in_place);
+                let facts = std::mem::replace(&mut self.facts[slot as usize], facts);
+                let former_weight = self.order.replaced(slot, (weight, cost), &self.nodes);
+                context.account.reweigh(former_weight, weight);
                 self.timers.cancel(slot);
-                context.leaving.push(Departed::Replaced((key, former)));
+                context.leaving.push(Departed::Replaced { _key: key, _value: former, _terms: facts.terms });
                 slot
             }
             None => {
-                let slot = self.nodes.insert(Node::new(hash, key, record, self.in_place))?;
-                let nodes = &self.nodes;
-                self.table.insert_unique(hash, slot, |slot| nodes.get(*slot).map_or(0, Node::hash));
+                let (node, facts) = Node::new(key, record, self.in_place);
+                let slot = self.nodes.insert(node)?;
+                self.set_facts(slot, facts);
+                self.order.insert(slot, OrderEntry { hash, weight, cost }, &self.nodes);
+                let order = &self.order;
+                self.table.insert(hash, slot, |slot| order.hash(slot));
                 context.account.add(weight);
-                self.order.insert(slot, &self.nodes);
                 slot
             }
         };
@@ -343,19 +391,33 @@ where
         Some(slot)
     }
 
+    fn set_facts(&mut self, slot: u32, facts: ColdFacts) {
+        match self.facts.get_mut(slot as usize) {
+            Some(place) => *place = facts,
+            // Slots are given in order.
+            None => {
+                if self.facts.len() == self.facts.capacity() {
+                    // By an eighth, as the slots of the order.
+                    self.facts.reserve_exact((self.facts.len() / 8).max(8));
+                }
+                self.facts.push(facts);
+            }
+        }
+    }
+
     /// Removes the entry of `key`. Also returns the metadata of its record.
-    pub(super) fn remove<Q: Hash + Equivalent<K> + ?Sized>(
+    pub(super) fn remove<Q: Equivalent<K> + ?Sized>(
         &mut self,
-        hash: u64,
+        hash: u32,
         key: &Q,
         context: &mut Context<'_, K, V>,
     ) -> Option<Removed> {
-        let slot = self.find(hash, key)?;
-        let version = self.version(slot);
-        self.order.remove(slot, &self.nodes);
-        let node = self.detach(slot, &mut context.account)?;
-        let removed = node.removed(version);
-        context.leaving.push(Departed::Entry(node, None));
+        let (slot, node) = self.find(hash, key)?;
+        let (stamp, has_value, checked) = (node.stamp, node.has_value(), self.version(slot));
+        self.order.remove(slot);
+        let gone = self.detach(slot, None, &mut context.account)?;
+        let removed = Removed { stamp, terms: gone.terms.clone(), checked, has_value };
+        context.leaving.push(Departed::Entry(gone));
         Some(removed)
     }
 }

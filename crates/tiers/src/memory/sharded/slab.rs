@@ -73,11 +73,6 @@ impl<T> Slab<T> {
             .filter_map(|(slot, node)| Some((slot, node.as_ref()?)))
     }
 
-    /// Removes and returns all nodes.
-    pub(super) fn take(&mut self) -> impl Iterator<Item = T> + use<T> {
-        std::mem::take(self).chunks.into_iter().flat_map(|chunk| chunk.0).flatten()
-    }
-
     #[inline]
     fn place(&mut self, slot: u32) -> Option<&mut Option<T>> {
         let slot = slot as usize;

@@ -90,6 +90,11 @@ impl Adaptive {
     }
 }
 
+/// The hash by which the history knows a key.
+fn half(key: u64) -> u64 {
+    hash(key) & u64::from(u32::MAX)
+}
+
 impl Model for Adaptive {
     fn get(&mut self, key: u64) -> bool {
         self.known.get_mut(&key).map(|known| known.1 = (known.1 + 1).min(15)).is_some()
@@ -97,7 +102,7 @@ impl Model for Adaptive {
     fn insert(&mut self, key: u64) -> Option<u64> {
         self.window.insert(0, key);
         self.history.reserve((self.window.len() + self.main.len()) as u64);
-        let known = self.history.take(hash(key));
+        let known = self.history.take(half(key));
         self.known.insert(key, (known, 0));
         self.count(1);
         if self.window.len() + self.main.len() <= self.capacity {
@@ -106,7 +111,7 @@ impl Model for Adaptive {
         let victim = self.victim(key);
         self.look(victim);
         let insert = u8::from(self.window.contains(&victim));
-        self.history.add(hash(victim), self.known[&victim].0 + insert);
+        self.history.add(half(victim), self.known[&victim].0 + insert);
         self.remove(victim);
         Some(victim)
     }

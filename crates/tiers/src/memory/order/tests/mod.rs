@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use larder_core::memory::ReloadCost;
 
-use super::{Order, OrderEntries, USES_MAX};
+use super::{Order, OrderEntry, USES_MAX, Uses};
 use crate::memory::Policy;
 
 /// Nodes, as in a shard.
@@ -24,26 +24,20 @@ pub(super) struct Nodes {
 
 struct Node {
     key: u64,
-    weight: u32,
     uses: Cell<u8>,
 }
 
-impl OrderEntries for Nodes {
+impl Uses for Nodes {
     fn uses(&self, slot: u32) -> u8 {
         self.nodes[slot as usize].uses.get()
     }
     fn set_uses(&self, slot: u32, uses: u8) {
         self.nodes[slot as usize].uses.set(uses);
     }
-    fn hash(&self, slot: u32) -> u64 {
-        hash(self.nodes[slot as usize].key)
-    }
-    fn weight(&self, slot: u32) -> u32 {
-        self.nodes[slot as usize].weight
-    }
-    fn cost(&self, slot: u32) -> ReloadCost {
-        ReloadCost::of(load_time(self.nodes[slot as usize].key))
-    }
+}
+
+fn entry(key: u64, weight: u32) -> OrderEntry {
+    OrderEntry { hash: hash(key) as u32, weight, cost: ReloadCost::of(load_time(key)) }
 }
 
 /// How long the load of a key takes: from 1 µs to 524 ms, by the key.
@@ -94,10 +88,8 @@ impl Shard {
     pub(super) fn insert(&mut self, key: u64, weight: u32) -> Vec<u64> {
         let slot = match self.slots.get(&key) {
             Some(slot) => {
-                let node = &mut self.nodes.nodes[*slot as usize];
-                let former = std::mem::replace(&mut node.weight, weight);
-                self.weight -= u64::from(former);
-                self.order.replaced(*slot, former, &self.nodes);
+                let cost = entry(key, weight).cost;
+                self.weight -= u64::from(self.order.replaced(*slot, (weight, cost), &self.nodes));
                 *slot
             }
             None => self.add(key, weight),
@@ -112,7 +104,7 @@ impl Shard {
     }
 
     fn add(&mut self, key: u64, weight: u32) -> u32 {
-        let node = Node { key, weight, uses: Cell::new(0) };
+        let node = Node { key, uses: Cell::new(0) };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.nodes.nodes[slot as usize] = node;
@@ -124,13 +116,13 @@ impl Shard {
             }
         };
         self.slots.insert(key, slot);
-        self.order.insert(slot, &self.nodes);
+        self.order.insert(slot, entry(key, weight), &self.nodes);
         slot
     }
 
     pub(super) fn remove(&mut self, key: u64) {
         if let Some(slot) = self.slots.get(&key).copied() {
-            self.order.remove(slot, &self.nodes);
+            self.order.remove(slot);
             self.take_out(slot);
         }
     }
@@ -147,9 +139,9 @@ impl Shard {
     }
 
     fn take_out(&mut self, slot: u32) -> u64 {
-        let Node { key, weight, .. } = self.nodes.nodes[slot as usize];
+        let key = self.nodes.nodes[slot as usize].key;
         assert_eq!(self.slots.remove(&key), Some(slot), "the victim is an entry of the shard");
-        self.weight -= u64::from(weight);
+        self.weight -= u64::from(self.order.entry(slot).weight);
         self.free.push(slot);
         key
     }

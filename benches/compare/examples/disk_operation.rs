@@ -1,0 +1,93 @@
+//! Operations on disk for callgrind and strace to count: `disk_operation CASE BYTES OPERATIONS`.
+//!
+//! The cost of an operation is the difference of two runs, divided by the difference of their operations.
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::expect_used,
+    reason = "a program for measurements"
+)]
+
+use std::hint::black_box;
+use std::path::Path;
+
+use larder::{Cache, Compress};
+
+const ENTRIES: u64 = 1000;
+const DISK_BYTES: u64 = 1 << 30;
+
+fn cache(kind: &str, dir: &Path) -> Cache<u64, Vec<u8>> {
+    let memory_bytes = if kind.starts_with("fronted") { 64 << 10 } else { 0 };
+    let built = if kind.starts_with("file") {
+        let builder = larder::fcache::<u64, Vec<u8>>("operations").dir(dir).disk_bytes(DISK_BYTES);
+        builder.memory_bytes(0).compress(Compress::None).build()
+    } else {
+        let builder = larder::bcache::<u64, Vec<u8>>("operations").dir(dir).disk_bytes(DISK_BYTES);
+        builder.memory_bytes(memory_bytes).compress(Compress::None).build()
+    };
+    built.expect("the cache opens")
+}
+
+fn larder(case: &str, dir: &Path, value: &[u8], operations: u64) {
+    let cache = cache(case, dir);
+    let put = |key: u64| cache.try_insert(key, value.to_vec()).expect("a tier takes it");
+    for key in 0..ENTRIES {
+        put(key);
+    }
+    for operation in 0..operations {
+        let key = operation.wrapping_mul(7919) % ENTRIES;
+        if case.ends_with("put") {
+            put(key);
+        } else {
+            assert!(black_box(cache.get(&key)).is_some());
+        }
+    }
+    cache.close().expect("the cache closes");
+}
+
+fn sled(case: &str, dir: &Path, value: &[u8], operations: u64) {
+    let db = sled::open(dir).expect("sled opens");
+    for key in 0..ENTRIES {
+        db.insert(key.to_be_bytes(), value).expect("sled writes");
+    }
+    for operation in 0..operations {
+        let key = operation.wrapping_mul(7919) % ENTRIES;
+        if case.ends_with("put") {
+            db.insert(key.to_be_bytes(), value).expect("sled writes");
+        } else {
+            black_box(db.get(key.to_be_bytes()).expect("sled reads").map(|value| value.to_vec()));
+        }
+    }
+}
+
+/// Prints which part of a budget of 64 MiB is values, after three times the budget was written.
+fn live(dir: &Path, value: &[u8]) {
+    let budget = 64 << 20;
+    let builder = larder::bcache::<u64, Vec<u8>>("live").dir(dir).disk_bytes(budget);
+    let cache = builder.memory_bytes(0).compress(Compress::None).build().expect("the cache opens");
+    let keys = 3 * budget / value.len() as u64;
+    for key in 0..keys {
+        cache.try_insert(key, value.to_vec()).expect("a tier takes it");
+    }
+    let found = (0..keys).filter(|key| cache.get(key).is_some()).count();
+    println!("live: {:.3} of the budget", (found * value.len()) as f64 / budget as f64);
+    cache.close().expect("the cache closes");
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [case, bytes, operations] = arguments.as_slice() else {
+        eprintln!(
+            "disk_operation hit|put|fronted_hit|file_hit|file_put|sled_hit|sled_put|live BYTES OPERATIONS"
+        );
+        std::process::exit(2);
+    };
+    let number = |text: &str| text.parse::<u64>().expect("BYTES and OPERATIONS are numbers");
+    let value: Vec<u8> = (0..number(bytes)).map(|at| at.wrapping_mul(31) as u8).collect();
+    let dir = tempfile::tempdir().expect("a directory is made");
+    if case == "live" {
+        return live(dir.path(), &value);
+    }
+    let run = if case.starts_with("sled") { sled } else { larder };
+    run(case, dir.path(), &value, number(operations));
+}
