@@ -1,7 +1,7 @@
 //! Looks into the caches of this process while it runs: statistics, hot keys, events, explanations.
 //!
 //! A cache that is built with `observe`, or while the variable `LARDER_OBSERVE` is `true`, is served over a Unix
-//! socket; [`observe`](crate::observe) serves every cache of the process. `larder top` and `larder serve` are
+//! socket; [`observe`] serves every cache of the process. `larder top` and `larder serve` are
 //! clients. `docs/live.md` describes the protocol.
 
 mod answer;

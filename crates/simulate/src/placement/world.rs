@@ -20,7 +20,7 @@ const FILLED_EVERY: u64 = 256;
 pub struct Simulated {
     /// Nanoseconds of all requests.
     pub total: f64,
-    /// Nanoseconds of the requests of each window, see [`Simulated::window`].
+    /// Nanoseconds of the requests of each window, see [`WINDOW`](Simulated::WINDOW).
     pub windows: Vec<f64>,
     /// Requests that memory answered.
     pub memory_hits: u64,
