@@ -17,6 +17,7 @@ pub mod erased;
 mod error;
 pub mod events;
 pub mod frame;
+pub mod hex;
 pub mod hot_keys;
 pub mod invalidation;
 pub mod key;

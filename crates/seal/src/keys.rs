@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use larder_core::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result, hex};
 
 use crate::derive::{DerivationPurpose, Secret, derive};
 
@@ -77,7 +77,7 @@ impl SealingKey {
             return Err(refused());
         }
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
-            *byte = hex(pair).ok_or_else(refused)?;
+            *byte = hex::byte(pair).ok_or_else(refused)?;
         }
         Ok(Self::new(*bytes))
     }
@@ -95,14 +95,6 @@ impl SealingKey {
 impl fmt::Debug for SealingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SealingKey({})", self.id)
-    }
-}
-
-fn hex(pair: &[u8]) -> Option<u8> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(16);
-    match pair {
-        [high, low] => u8::try_from(digit(high)? << 4 | digit(low)?).ok(),
-        _ => None,
     }
 }
 

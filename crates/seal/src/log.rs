@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use larder_core::Result;
 use larder_core::invalidation::{Invalidation, InvalidationLog, InvalidationRecord};
+use larder_core::{Result, hex};
 use parking_lot::Mutex;
 
 use crate::cache_keys::CacheKeys;
@@ -29,7 +29,7 @@ impl Tags {
             Invalidation::Tag(tag) if !self.foreign.lock().contains(tag) => self
                 .keys
                 .seal(tag.as_bytes())
-                .map_or(Invalidation::All, |sealed| Invalidation::Tag(hex(&sealed))),
+                .map_or(Invalidation::All, |sealed| Invalidation::Tag(hex::encode(&sealed).into())),
             other => other.clone(),
         }
     }
@@ -37,7 +37,7 @@ impl Tags {
     /// Opens the tag of an invalidation, and keeps one that these keys did not seal.
     pub(crate) fn open(&self, invalidation: Invalidation) -> Invalidation {
         let Invalidation::Tag(tag) = invalidation else { return invalidation };
-        let opened = bytes(&tag).and_then(|sealed| self.keys.open(&sealed));
+        let opened = hex::decode(&tag).and_then(|sealed| self.keys.open(&sealed));
         match opened.and_then(|text| String::from_utf8(text).ok()) {
             Some(text) => Invalidation::Tag(text.into()),
             None => {
@@ -97,15 +97,4 @@ impl InvalidationLog for SealedLog {
     fn close(&self) {
         self.log.close();
     }
-}
-
-fn hex(bytes: &[u8]) -> Box<str> {
-    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect::<String>().into()
-}
-
-fn bytes(hex: &str) -> Option<Vec<u8>> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(16);
-    let pairs = hex.as_bytes().chunks(2);
-    pairs.map(|pair| u8::try_from(digit(pair.first()?)? << 4 | digit(pair.get(1)?)?).ok()).collect()
 }

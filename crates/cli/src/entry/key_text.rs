@@ -2,7 +2,9 @@
 
 use serde_json::Value as Json;
 
-use super::{hex, plain};
+use larder_core::hex;
+
+use super::plain;
 use crate::printer::needs_escape;
 
 /// An encoded key as it is printed and typed.
@@ -21,7 +23,7 @@ impl KeyText {
     /// Decodes a key.
     pub(crate) fn of(encoded: &[u8]) -> Self {
         let Some(value) = plain::read(encoded).filter(|value| plain::is_encoded_as(value, encoded)) else {
-            return Self { text: format!("0x{}", hex(encoded)), value: Json::Null, quoted: None };
+            return Self { text: format!("0x{}", hex::encode(encoded)), value: Json::Null, quoted: None };
         };
         let text = plain::text(&value);
         match value.as_str().filter(|bare| is_unmistakable(bare)) {

@@ -105,7 +105,7 @@ impl EntryRecord {
         EntryDocument {
             key: key.text,
             key_value: key.value,
-            key_hex: hex(&self.key),
+            key_hex: larder_core::hex::encode(&self.key),
             tier: self.tier.name(),
             kind: header.kind.name(),
             state: self.state.name(),
@@ -180,8 +180,4 @@ pub(crate) fn compression(compression: Compression) -> &'static str {
         Compression::Lz4 => "lz4",
         _ => "unknown",
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -3,8 +3,8 @@
 use rmpv::Value;
 use serde_json::{Map, Number, Value as Json};
 
-use super::hex;
 use crate::printer::{needs_escape, without_control_codes};
+use larder_core::hex;
 
 /// The deepest value that is read: keys and values of Larder are at most 256 levels deep, and a level of
 /// theirs is up to two of MessagePack.
@@ -75,7 +75,7 @@ fn write_list<T>(
 }
 
 fn write_bytes(text: &mut String, bytes: &[u8]) {
-    text.push_str(&format!("h'{}'", hex(bytes)));
+    text.push_str(&format!("h'{}'", hex::encode(bytes)));
 }
 
 /// A float as text that is no integer.
@@ -110,7 +110,7 @@ pub(super) fn json(value: &Value) -> Json {
 }
 
 fn bytes(content: &[u8]) -> Json {
-    serde_json::json!({ "bytes": hex(content) })
+    serde_json::json!({ "bytes": hex::encode(content) })
 }
 
 #[cfg(test)]

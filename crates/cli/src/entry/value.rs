@@ -6,7 +6,7 @@ use larder_core::frame::{CodecId, open};
 use larder_core::key::EncodedKey;
 use serde_json::{Value as Json, json};
 
-use super::{EntryRecord, hex, plain};
+use super::{EntryRecord, plain};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::printer::{escaped_lines, needs_escape};
 
@@ -80,7 +80,7 @@ impl StoredValue {
         };
         match decoded {
             Some(value) => json!({ "decoded": value, "is_cut": false }),
-            None => json!({ "hex": hex(shown), "is_cut": is_cut }),
+            None => json!({ "hex": larder_core::hex::encode(shown), "is_cut": is_cut }),
         }
     }
 }

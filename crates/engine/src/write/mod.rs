@@ -174,6 +174,11 @@ impl Engine {
         prepared: PreparedEntry,
     ) -> Result<Placement> {
         let stored = self.store(key, prepared, Writer::Caller).await;
+        self.end_write(hash, stored)
+    }
+
+    /// Counts a caller's write, and returns its placement.
+    fn end_write(&self, hash: u64, stored: Result<Option<Placement>>) -> Result<Placement> {
         self.backoffs.end(hash);
         if matches!(stored, Ok(Some(_))) {
             self.counters.insertions.increment();
@@ -323,10 +328,14 @@ impl Engine {
     ) {
         for handle in cleared_by(stack, precondition).filter(|handle| handle.kind() != home) {
             if let Ok(true) = handle.remove(key).await {
-                self.counters.moves.increment();
-                self.emit_of(key, |key| Event::Moved { key, from: handle.kind(), to: home });
+                self.note_moved(key, handle.kind(), home);
             }
         }
+    }
+
+    fn note_moved(&self, key: &EncodedKey, from: TierKind, to: TierKind) {
+        self.counters.moves.increment();
+        self.emit_of(key, |key| Event::Moved { key, from, to });
     }
 
     /// Writes to the home tier, or to the first alternative that accepts the entry.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use larder_core::entry_meta::EntryOptions;
 use larder_core::erased::{Key, Value};
-use larder_core::events::{Event, Writer};
+use larder_core::events::Writer;
 use larder_core::frame::Frame;
 use larder_core::place::Placement;
 use larder_core::{Error, Result};
@@ -73,11 +73,7 @@ impl Engine {
         let entry = StoredEntry { name, key, value, terms, created, weight, load_cost, copy_tag: None };
         let stored = Ok(Stored::at(placement, stamp));
         let stored = self.end_store(entry, Writer::Caller, stored);
-        self.backoffs.end(hash);
-        if matches!(stored, Ok(Some(_))) {
-            self.counters.insertions.increment();
-        }
-        stored.map(|placement| placement.unwrap_or(Placement::MEMORY_ONLY))
+        self.end_write(hash, stored)
     }
 
     /// Returns the frame and the placement of an entry that is encoded and at home in a tier that has room for
@@ -95,8 +91,7 @@ impl Engine {
         let (Some(stack), Some(encoded)) = (&self.stack, &prepared.encoded) else { return Err(no_home()) };
         for handle in stack.tiers.iter().filter(|handle| handle.kind() != placement.home) {
             if let Ok(true) = handle.remove_blocking(encoded) {
-                self.counters.moves.increment();
-                self.emit_of(encoded, |key| Event::Moved { key, from: handle.kind(), to: placement.home });
+                self.note_moved(encoded, handle.kind(), placement.home);
             }
         }
         stack

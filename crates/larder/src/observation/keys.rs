@@ -7,7 +7,7 @@ use std::sync::Arc;
 #[cfg(feature = "_codec")]
 use larder_core::erased::AnyKeyCodec;
 use larder_core::erased::Key;
-use larder_core::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result, hex};
 use larder_engine::Engine;
 use larder_engine::observation::{KeyName, NameKey};
 use serde_json::{Value as Json, json};
@@ -140,21 +140,10 @@ fn known_or_hash<K: Hash + 'static>(key: &(dyn Any + Send + Sync)) -> KeyName {
 /// The JSON of a name: its text, and its encoding if there is one.
 pub(super) fn json_of(name: &KeyName) -> Json {
     match name {
-        KeyName::Encoded(bytes) => json!({ "text": text_of(bytes), "hex": hex(bytes) }),
+        KeyName::Encoded(bytes) => json!({ "text": text_of(bytes), "hex": hex::encode(bytes) }),
         KeyName::Text(text) => json!({ "text": text }),
         KeyName::Long(digest, length) => json!({ "text": format!("#{digest:032x} ({length} bytes)") }),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.is_ascii() || !text.len().is_multiple_of(2) {
-        return None;
-    }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }
 
 /// An encoded key as the command `larder` prints it: bare text if it cannot be mistaken for anything else, else
@@ -163,7 +152,7 @@ fn text_of(bytes: &[u8]) -> String {
     match rmp_serde::from_slice::<Json>(bytes) {
         Ok(Json::String(text)) if is_unmistakable(&text) => text,
         Ok(value) => value.to_string(),
-        Err(_) => format!("0x{}", hex(bytes)),
+        Err(_) => format!("0x{}", hex::encode(bytes)),
     }
 }
 
@@ -179,7 +168,7 @@ fn is_unmistakable(text: &str) -> bool {
 /// The encodings that a key may have which is printed so, the likeliest first.
 fn encodings(text: &str) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
-    found.extend(text.strip_prefix("0x").and_then(unhex));
+    found.extend(text.strip_prefix("0x").and_then(hex::decode));
     if let Ok(value) = serde_json::from_str::<Json>(text) {
         found.extend(rmp_serde::to_vec(&value));
     }
@@ -194,7 +183,7 @@ fn encodings(text: &str) -> Vec<Vec<u8>> {
 pub(super) fn find(engine: &Engine, finder: Finder, given: &str, is_hex: bool) -> Result<Key> {
     let found = match finder {
         Finder::Encoded => {
-            let candidates = if is_hex { unhex(given).into_iter().collect() } else { encodings(given) };
+            let candidates = if is_hex { hex::decode(given).into_iter().collect() } else { encodings(given) };
             candidates.iter().find_map(|bytes| engine.decode_key(bytes).ok().flatten())
         }
         Finder::Parsed(parse) if !is_hex => parse(given),
@@ -236,8 +225,8 @@ mod tests {
         }
         assert_eq!(text_of(&[0xc1]), "0xc1");
         assert_eq!(encodings("0xc1")[0], [0xc1]);
-        assert_eq!(unhex("0"), None);
-        assert_eq!(unhex("ß"), None);
+        assert_eq!(hex::decode("0"), None);
+        assert_eq!(hex::decode("ß"), None);
     }
 
     #[test]
