@@ -273,6 +273,13 @@ enum Either<T> {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Address {
+    Index(u64),
+    Ip(std::net::Ipv4Addr),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct User {
     name: String,
     #[serde(skip_serializing)]
@@ -362,6 +369,8 @@ fn binary_form_under_flatten_is_read_back_or_refused() {
         let flat = |of| Flat { of, size: 1 };
         is_refused(codec, "MessagePack", flat(None), flat(Some(Of { of: host })));
         is_refused(codec, "MessagePack", Either::Size(1), Either::Of(Of { of: host }));
+        // No variant and no option distinguishes these: only the kinds of their data do.
+        is_refused(codec, "MessagePack", Address::Index(1), Address::Ip([127, 0, 0, 1].into()));
     }
 }
 

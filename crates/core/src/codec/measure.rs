@@ -3,8 +3,8 @@
 //! A serializer that writes nothing. It counts the bytes that bincode 1.3 with fixed-width integers would
 //! write, and detects data that a codec loses: for bincode, skipped fields and collections of unknown length;
 //! for MessagePack and JSON, the difference between `Some(None)` and `None`; for JSON, numbers that are not
-//! finite. It also records which features of its type a value has, so that a codec is verified for each of
-//! them and not only for the first value.
+//! finite. It also finds the features of a value that a codec has not restored yet, so that the codec is
+//! verified for each of them and not only for the first value, see [`proof`](super::proof).
 //!
 //! It also limits the depth of a value. Writing and reading recurse once per level, so a deeply nested value
 //! would overflow the stack, which aborts the process.
@@ -12,6 +12,8 @@
 use std::fmt;
 
 use serde::ser::{self, Serialize};
+
+use super::proof::{Features, Kind, Measured, Proofs};
 
 /// The maximum nesting of a value: structs, tuples, sequences, maps, variants with contents (those with
 /// several count twice), `Some` and newtypes within one another. This many levels of a type with derived
@@ -37,20 +39,6 @@ pub struct Measure {
     pub depth: usize,
     /// How deep its JSON is nested.
     pub json_depth: usize,
-    /// The features of the type that the value has.
-    pub features: Features,
-}
-
-/// The features of its type that a value has: variants, present and absent options, skipped fields, empty and
-/// nonempty collections, wide numbers. A set of 8-bit hashes, so two features may count as one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Features(pub [u64; 4]);
-
-impl Features {
-    fn add(&mut self, feature: u64) {
-        let bit = feature.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
-        self.0[(bit / 64) as usize] |= 1 << (bit % 64);
-    }
 }
 
 /// Measures `value`. Costs about as much as writing it into a sufficiently large buffer, without the buffer.
@@ -68,6 +56,16 @@ pub fn measure<T: Serialize + ?Sized>(value: &T) -> Result<Measure, Refused> {
     let mut counter = Counter::default();
     value.serialize(&mut counter)?;
     Ok(counter.measure)
+}
+
+/// Measures `value`, and finds its features that `proofs` lacks.
+pub(super) fn measure_unproven<T: Serialize + ?Sized>(
+    value: &T,
+    proofs: &Proofs,
+) -> Result<Measured, Refused> {
+    let mut counter = Counter { features: Features::of(proofs), ..Counter::default() };
+    value.serialize(&mut counter)?;
+    Ok(Measured { measure: counter.measure, unproven: counter.features.into_unproven() })
 }
 
 /// The error of a value's `Serialize`, or of too deep nesting.
@@ -89,7 +87,7 @@ impl ser::Error for Refused {
 }
 
 #[derive(Default)]
-struct Counter {
+struct Counter<'a> {
     measure: Measure,
     /// Whether the next value is directly in a `Some`.
     in_some: bool,
@@ -97,41 +95,27 @@ struct Counter {
     depth: usize,
     /// JSON objects and arrays around the next value.
     json_depth: usize,
-    /// A number for the current field.
-    field: u64,
+    features: Features<'a>,
 }
 
-/// A feature that is recorded for the current field.
-#[derive(Clone, Copy)]
-enum Feature {
-    None = 1,
-    Some,
-    Empty,
-    Collection,
-    Text,
-    Wide,
-    Skipped,
-}
-
-impl Counter {
+impl Counter<'_> {
     fn add(&mut self, bytes: usize) -> Result<(), Refused> {
         self.measure.bytes = self.measure.bytes.saturating_add(bytes as u64);
         self.in_some = false;
         Ok(())
     }
 
-    fn note(&mut self, feature: Feature) {
-        self.measure.features.add(self.field.rotate_left(8) ^ feature as u64);
-    }
-
-    /// Records a variant, or the name of a struct.
-    fn note_name(&mut self, name: &'static str, index: u32) {
-        self.measure.features.add((number_of(name) ^ u64::from(index)).rotate_left(16));
-    }
-
     /// Adds a value without content.
-    fn nothing(&mut self, bytes: usize) -> Result<(), Refused> {
+    fn nothing(&mut self, kind: Kind, bytes: usize) -> Result<(), Refused> {
+        self.features.note(kind);
         self.measure.some_of_nothing |= self.in_some;
+        self.add(bytes)
+    }
+
+    /// Adds data of a primitive type.
+    #[inline]
+    fn primitive(&mut self, kind: Kind, bytes: usize) -> Result<(), Refused> {
+        self.features.note(kind);
         self.add(bytes)
     }
 
@@ -175,28 +159,23 @@ impl Counter {
 
     fn collection(&mut self, len: Option<usize>) -> Result<&mut Self, Refused> {
         self.measure.needs_names |= len.is_none();
-        self.note(if len == Some(0) { Feature::Empty } else { Feature::Collection });
+        self.features.note(if len == Some(0) { Kind::Empty } else { Kind::Collection });
         self.composite(LENGTH)
     }
-}
-
-/// A number for a static name: its address. The same name at two addresses counts twice.
-fn number_of(name: &'static str) -> u64 {
-    name.as_ptr().addr() as u64
 }
 
 const LENGTH: usize = size_of::<u64>();
 const VARIANT: usize = size_of::<u32>();
 
 macro_rules! fixed {
-    ($($method:ident: $type:ty),+) => {$(
+    ($($method:ident: $type:ty, $kind:ident);+) => {$(
         fn $method(self, _: $type) -> Result<(), Refused> {
-            self.add(size_of::<$type>())
+            self.primitive(Kind::$kind, size_of::<$type>())
         }
     )+};
 }
 
-impl ser::Serializer for &mut Counter {
+impl ser::Serializer for &mut Counter<'_> {
     type Ok = ();
     type Error = Refused;
     type SerializeSeq = Self;
@@ -208,28 +187,27 @@ impl ser::Serializer for &mut Counter {
     type SerializeStructVariant = Self;
 
     fixed!(
-        serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
-        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64
+        serialize_bool: bool, Bool;
+        serialize_i8: i8, I8;
+        serialize_i16: i16, I16;
+        serialize_i32: i32, I32;
+        serialize_i64: i64, I64;
+        serialize_i128: i128, I128;
+        serialize_u8: u8, U8;
+        serialize_u16: u16, U16;
+        serialize_u32: u32, U32;
+        serialize_u64: u64, U64;
+        serialize_u128: u128, U128
     );
-
-    fn serialize_i128(self, _: i128) -> Result<(), Refused> {
-        self.note(Feature::Wide);
-        self.add(size_of::<i128>())
-    }
-
-    fn serialize_u128(self, _: u128) -> Result<(), Refused> {
-        self.note(Feature::Wide);
-        self.add(size_of::<u128>())
-    }
 
     fn serialize_f32(self, number: f32) -> Result<(), Refused> {
         self.measure.not_finite |= !number.is_finite();
-        self.add(size_of::<f32>())
+        self.primitive(Kind::F32, size_of::<f32>())
     }
 
     fn serialize_f64(self, number: f64) -> Result<(), Refused> {
         self.measure.not_finite |= !number.is_finite();
-        self.add(size_of::<f64>())
+        self.primitive(Kind::F64, size_of::<f64>())
     }
 
     fn is_human_readable(&self) -> bool {
@@ -237,40 +215,37 @@ impl ser::Serializer for &mut Counter {
     }
 
     fn serialize_char(self, c: char) -> Result<(), Refused> {
-        self.add(c.len_utf8())
+        self.primitive(Kind::Char, c.len_utf8())
     }
 
     fn serialize_str(self, text: &str) -> Result<(), Refused> {
-        self.note(Feature::Text);
-        self.add(LENGTH + text.len())
+        self.primitive(Kind::Text, LENGTH + text.len())
     }
 
     fn serialize_bytes(self, bytes: &[u8]) -> Result<(), Refused> {
-        self.add(LENGTH + bytes.len())
+        self.primitive(Kind::Bytes, LENGTH + bytes.len())
     }
 
     fn serialize_none(self) -> Result<(), Refused> {
-        self.note(Feature::None);
-        self.nothing(1)
+        self.nothing(Kind::None, 1)
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Refused> {
-        self.note(Feature::Some);
-        self.add(1)?;
+        self.primitive(Kind::Some, 1)?;
         self.in_some = true;
         self.wrapped(value, 0)
     }
 
     fn serialize_unit(self) -> Result<(), Refused> {
-        self.nothing(0)
+        self.nothing(Kind::Unit, 0)
     }
 
     fn serialize_unit_struct(self, _: &'static str) -> Result<(), Refused> {
-        self.nothing(0)
+        self.nothing(Kind::Unit, 0)
     }
 
     fn serialize_unit_variant(self, name: &'static str, index: u32, _: &'static str) -> Result<(), Refused> {
-        self.note_name(name, index);
+        self.features.note_name(name, index);
         self.add(VARIANT)
     }
 
@@ -289,7 +264,7 @@ impl ser::Serializer for &mut Counter {
         _: &'static str,
         value: &T,
     ) -> Result<(), Refused> {
-        self.note_name(name, index);
+        self.features.note_name(name, index);
         self.add(VARIANT)?;
         self.wrapped(value, 1)
     }
@@ -299,10 +274,12 @@ impl ser::Serializer for &mut Counter {
     }
 
     fn serialize_tuple(self, _: usize) -> Result<Self, Refused> {
+        self.features.note(Kind::Tuple);
         self.composite(0)
     }
 
     fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self, Refused> {
+        self.features.note(Kind::Tuple);
         self.composite(0)
     }
 
@@ -313,7 +290,7 @@ impl ser::Serializer for &mut Counter {
         _: &'static str,
         _: usize,
     ) -> Result<Self, Refused> {
-        self.note_name(name, index);
+        self.features.note_name(name, index);
         self.variant()
     }
 
@@ -322,7 +299,7 @@ impl ser::Serializer for &mut Counter {
     }
 
     fn serialize_struct(self, name: &'static str, _: usize) -> Result<Self, Refused> {
-        self.note_name(name, 0);
+        self.features.note_name(name, 0);
         self.composite(0)
     }
 
@@ -333,14 +310,14 @@ impl ser::Serializer for &mut Counter {
         _: &'static str,
         _: usize,
     ) -> Result<Self, Refused> {
-        self.note_name(name, index);
+        self.features.note_name(name, index);
         self.variant()
     }
 
     fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result<(), Refused> {
         let mut len = Len(0);
         fmt::Write::write_fmt(&mut len, format_args!("{value}")).map_err(ser::Error::custom)?;
-        self.add(LENGTH + len.0)
+        self.primitive(Kind::Text, LENGTH + len.0)
     }
 }
 
@@ -355,7 +332,7 @@ impl fmt::Write for Len {
 
 macro_rules! elements {
     ($($trait:ident: $method:ident, $in_json:literal);+) => {$(
-        impl ser::$trait for &mut Counter {
+        impl ser::$trait for &mut Counter<'_> {
             type Ok = ();
             type Error = Refused;
 
@@ -377,7 +354,7 @@ elements!(
     SerializeTupleVariant: serialize_field, 2
 );
 
-impl ser::SerializeMap for &mut Counter {
+impl ser::SerializeMap for &mut Counter<'_> {
     type Ok = ();
     type Error = Refused;
 
@@ -396,7 +373,7 @@ impl ser::SerializeMap for &mut Counter {
 
 macro_rules! fields {
     ($($trait:ident: $in_json:literal),+) => {$(
-        impl ser::$trait for &mut Counter {
+        impl ser::$trait for &mut Counter<'_> {
             type Ok = ();
             type Error = Refused;
 
@@ -405,13 +382,13 @@ macro_rules! fields {
                 name: &'static str,
                 value: &T,
             ) -> Result<(), Refused> {
-                self.field = number_of(name);
+                self.features.begin_field(name);
                 value.serialize(&mut **self)
             }
 
             fn skip_field(&mut self, name: &'static str) -> Result<(), Refused> {
-                self.field = number_of(name);
-                self.note(Feature::Skipped);
+                self.features.begin_field(name);
+                self.features.note(Kind::Skipped);
                 self.measure.needs_names = true;
                 Ok(())
             }
@@ -505,15 +482,5 @@ mod tests {
         assert!(measure(&Skips::default()).unwrap().needs_names);
         assert!(!measure(&Skips { maybe: Some(1), always: 2 }).unwrap().needs_names);
         assert!(measure(&Flat { inner: BTreeMap::from([("a".into(), 1)]) }).unwrap().needs_names);
-    }
-
-    #[test]
-    fn features_are_those_of_the_value() {
-        let of = |shape: Shape| measure(&shape).unwrap().features;
-        let pair = || of(Shape::Pair(1, "x".into()));
-        assert_eq!(pair(), of(Shape::Pair(7, "other".into())));
-        assert_ne!(pair(), of(Shape::Unit));
-        assert_ne!(of(Shape::Named { deep: None }), of(Shape::Named { deep: Some(vec![]) }));
-        assert_ne!(of(Shape::Named { deep: Some(vec![(1, 'a')]) }), of(Shape::Named { deep: Some(vec![]) }));
     }
 }

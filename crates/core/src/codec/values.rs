@@ -12,11 +12,11 @@ use serde::de::DeserializeOwned;
 use super::bounded::{from_bincode, is_too_deep};
 use super::form;
 #[cfg(feature = "json")]
-use super::measure::JSON_DEPTH_MAX;
-use super::measure::{Measure, measure};
+use super::measure::{JSON_DEPTH_MAX, Measure};
+use super::measure::{Refused, measure, measure_unproven};
 use super::named::Named;
 use super::native::Native;
-use super::proof::Proofs;
+use super::proof::{Measured, Proofs};
 use super::shape::{self, Shape};
 use super::{Codec, Encoded, ValueCodec};
 use crate::frame::CodecId;
@@ -25,8 +25,9 @@ use crate::{Error, ErrorKind, Result};
 /// Encodes the values of one type by the best codec that restores them.
 ///
 /// A codec is verified before it is used alone: the first value, and the first one with each feature of the
-/// type (a variant, a present option, an empty list), is decoded back, and its form is compared. `encode`
-/// fails for a value that is not restored. Such a write costs one more decoding, at most 256 times.
+/// type (a variant, a present option, an empty list, text in a field), is decoded back, and its form is
+/// compared. `encode` fails for a value that is not restored. Such a write costs one more decoding. Up to 512
+/// features of a type are remembered; a value with a further one is decoded back at each write.
 /// ```
 /// use larder_core::codec::{Codec, ValueCodec, Values};
 /// use larder_core::frame::CodecId;
@@ -70,13 +71,10 @@ impl<V: Serialize + DeserializeOwned + 'static> Values<V> {
         }
     }
 
-    /// The codec with names, if the value or its type needs one.
-    fn by_names(&self, measured: &Measure) -> Option<Named> {
+    /// The codec with names, if the type needs one.
+    fn by_names(&self) -> Option<Named> {
         match self.choice {
-            Codec::Auto => {
-                let needs_names = measured.needs_names || self.needs_names.load(Ordering::Relaxed);
-                needs_names.then_some(Named::MessagePack)
-            }
+            Codec::Auto => self.needs_names.load(Ordering::Relaxed).then_some(Named::MessagePack),
             Codec::MessagePack => Some(Named::MessagePack),
             #[cfg(feature = "json")]
             Codec::Json => Some(Named::Json),
@@ -85,7 +83,7 @@ impl<V: Serialize + DeserializeOwned + 'static> Values<V> {
 
     fn natural(&self, native: &Native<V>, value: &V) -> Result<Encoded> {
         let bytes = (native.encode)(value)?;
-        let measured = Measure::default();
+        let measured = Measured::default();
         if self.proven.lacks(&measured) {
             let back = (native.decode)(bytes.clone()).map_err(|error| lossy("its natural format", error))?;
             let again = (native.encode)(&back)?;
@@ -98,33 +96,38 @@ impl<V: Serialize + DeserializeOwned + 'static> Values<V> {
         Ok(Encoded { codec: native.codec, shape: native.shape, bytes })
     }
 
-    /// Encodes by bincode; `None` if that does not restore the value.
-    fn by_position(&self, value: &V, measured: &Measure) -> Option<Encoded> {
-        let mut bytes = Vec::with_capacity(usize::try_from(measured.bytes).unwrap_or(0));
-        let written = fixed_width().serialize_into(&mut bytes, value);
-        if written.is_err() || (self.proven.lacks(measured) && !is_same(value, from_bincode(&bytes).ok())) {
-            self.needs_names.store(true, Ordering::Relaxed);
-            return None;
+    /// Encodes by bincode; `None` if the value needs names.
+    fn by_position(&self, value: &V) -> Result<Option<Encoded>> {
+        let measured = measure_unproven(value, &self.proven).map_err(unmeasured)?;
+        if measured.measure.needs_names {
+            return Ok(None);
         }
-        self.proven.add(measured);
-        Some(Encoded { codec: CodecId::Bincode, shape: self.shape.fingerprint, bytes: bytes.into() })
+        let mut bytes = Vec::with_capacity(usize::try_from(measured.measure.bytes).unwrap_or(0));
+        let written = fixed_width().serialize_into(&mut bytes, value);
+        if written.is_err() || (self.proven.lacks(&measured) && !is_same(value, from_bincode(&bytes).ok())) {
+            self.needs_names.store(true, Ordering::Relaxed);
+            return Ok(None);
+        }
+        self.proven.add(&measured);
+        Ok(Some(Encoded { codec: CodecId::Bincode, shape: self.shape.fingerprint, bytes: bytes.into() }))
     }
 
-    fn named(&self, codec: Named, value: &V, measured: &Measure) -> Result<Encoded> {
-        if let Some(why) = codec.loses(measured) {
+    fn named(&self, codec: Named, value: &V) -> Result<Encoded> {
+        let measured = measure_unproven(value, &self.proven_by_names).map_err(unmeasured)?;
+        if let Some(why) = codec.loses(&measured.measure) {
             return Err(lossy(codec.name(), why));
         }
         #[cfg(feature = "json")]
         if codec == Named::Json {
-            check_json_depth(measured)?;
+            check_json_depth(&measured.measure)?;
         }
         let bytes = codec.write(value)?;
-        if self.proven_by_names.lacks(measured) {
+        if self.proven_by_names.lacks(&measured) {
             let back = codec.read(&bytes).map_err(|error| lossy(codec.name(), error))?;
             if !is_same(value, Some(back)) {
                 return Err(lossy(codec.name(), CHANGED));
             }
-            self.proven_by_names.add(measured);
+            self.proven_by_names.add(&measured);
         }
         // With a chosen codec a type may gain fields; with `Auto` any change is a miss.
         let form = if self.choice == Codec::Auto { form::whole(value) } else { form::positions(value) };
@@ -171,20 +174,20 @@ impl<V: Serialize + DeserializeOwned + 'static> ValueCodec<V> for Values<V> {
         if let Some(native) = &self.native {
             return (native.len)(value);
         }
-        let measured = measured(value)?;
-        self.by_names(&measured).map_or(Ok(measured.bytes), |codec| codec.len(value))
+        let measured = measure(value).map_err(unmeasured)?;
+        let codec = self.by_names().or(measured.needs_names.then_some(Named::MessagePack));
+        codec.map_or(Ok(measured.bytes), |codec| codec.len(value))
     }
 
     fn encode(&self, value: &V) -> Result<Encoded> {
         if let Some(native) = &self.native {
             return self.natural(native, value);
         }
-        let measured = measured(value)?;
-        let by_position = match self.by_names(&measured) {
-            Some(codec) => return self.named(codec, value, &measured),
-            None => self.by_position(value, &measured),
-        };
-        by_position.map_or_else(|| self.named(Named::MessagePack, value, &measured), Ok)
+        if let Some(codec) = self.by_names() {
+            return self.named(codec, value);
+        }
+        let encoded = self.by_position(value)?;
+        encoded.map_or_else(|| self.named(Named::MessagePack, value), Ok)
     }
 
     fn decode(&self, encoded: Encoded) -> Result<V> {
@@ -218,8 +221,8 @@ fn fixed_width() -> impl Options {
     bincode::DefaultOptions::new().with_fixint_encoding()
 }
 
-fn measured<V: Serialize>(value: &V) -> Result<Measure> {
-    measure(value).map_err(|error| failed("measured", error))
+fn unmeasured(error: Refused) -> Error {
+    failed("measured", error)
 }
 
 /// Fails if the JSON is nested deeper than it can be read back.
