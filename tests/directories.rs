@@ -17,9 +17,11 @@ const BEFORE_PACKS: &str = "directory-1";
 /// The same layout with sorted runs.
 const BEFORE_COMPACT_FRAMES: &str = "directory-2";
 /// The same layout, with compact frames in rows.
-const PRESENT: &str = "directory-3";
+const BEFORE_MEMTABLES: &str = "directory-3";
+/// The same layout, with memtables in the journal in place of databases.
+const PRESENT: &str = "directory-4";
 
-/// Enough rows to freeze one sled database.
+/// Enough rows to freeze one memtable.
 const ROWS: u64 = 1500;
 const ROW_BYTES: usize = 800;
 /// Keys whose values lie in segments.
@@ -123,7 +125,7 @@ fn files_of(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 
 #[test]
 fn directories_of_earlier_builds_can_be_read() {
-    for name in [BEFORE_PACKS, BEFORE_COMPACT_FRAMES, PRESENT] {
+    for name in [BEFORE_PACKS, BEFORE_COMPACT_FRAMES, BEFORE_MEMTABLES, PRESENT] {
         let dir = tempfile::tempdir().unwrap();
         if name == PRESENT {
             golden::write_missing(name, || {

@@ -89,24 +89,23 @@ fn write_during_close_fails_as_closed() {
     assert_eq!(disk.calls(Operation::Put), 1);
 }
 
-/// The names of the threads of this process. The thread pool of sled is left out: it serves all
-/// databases and outlives them.
+/// The names of the threads of this process.
 #[cfg(target_os = "linux")]
-fn threads_but_sled() -> Vec<String> {
+fn threads() -> Vec<String> {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let name = |task: std::io::Result<std::fs::DirEntry>| {
         std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default().trim().to_owned()
     };
-    tasks.map(name).filter(|name| !name.starts_with("sled")).collect()
+    tasks.map(name).collect()
 }
 
 #[cfg(target_os = "linux")]
 fn assert_no_thread_is_left(what: &str, live: impl FnOnce()) {
-    let before = threads_but_sled();
+    let before = threads();
     live();
     let deadline = Instant::now() + Duration::from_secs(20);
-    while threads_but_sled().len() > before.len() {
-        assert!(Instant::now() < deadline, "{what}: {:?}, before {before:?}", threads_but_sled());
+    while threads().len() > before.len() {
+        assert!(Instant::now() < deadline, "{what}: {:?}, before {before:?}", threads());
         std::thread::yield_now();
     }
 }

@@ -103,7 +103,7 @@ impl Selector for Scaled {
     }
 }
 
-/// Lengths around every limit of size: the shortest values, copies in memory, sled to segments at 4
+/// Lengths around every limit of size: the shortest values, copies in memory, rows to segments at 4
 /// KiB of frame, disk to files at 6000 (24,000 for text).
 const LENS: [usize; 10] = [0, 100, 250, 1_000, 3_900, 4_096, 5_000, 9_000, 23_000, 25_000];
 

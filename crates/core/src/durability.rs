@@ -8,12 +8,11 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Durability {
-    /// A killed process may lose the changes of the last 500 ms; a crash of the machine loses everything. The
-    /// default.
+    /// A killed process may lose changes that were not flushed; a crash of the machine loses everything. The
+    /// default. No tier of this version makes use of it: each hands a change to the operating system at once.
     #[default]
     Buffered,
-    /// A killed process loses nothing; a crash of the machine loses everything. Writes each small frame a
-    /// second time.
+    /// A killed process loses nothing; a crash of the machine loses everything.
     Flushed,
     /// Neither loses anything. Each acknowledged change waits once or twice for the storage device, 0.1 to 20
     /// ms each time.

@@ -24,7 +24,7 @@
 //!
 //! | feature | brings | default |
 //! |---|---|---|
-//! | `disk` | `bcache`, the disk tier (sled) | yes |
+//! | `disk` | `bcache`, the disk tier | yes |
 //! | `file` | `fcache`, the file tier | yes |
 //! | `zstd` | zstd compression | yes |
 //! | `async` | `AsyncCache` (tokio's runtime handle) | yes |

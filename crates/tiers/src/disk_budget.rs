@@ -232,14 +232,7 @@ impl BudgetShare {
         dir.map_or(Ok(()), |dir| dir.ensure())
     }
 
-    /// Raises the reserve to at least `bytes`, for data that the tier writes later than it counts
-    /// it.
-    #[cfg(feature = "disk")]
-    pub(crate) fn keep_free(&self, bytes: u64) {
-        self.budget.reserve.fetch_max(bytes, Ordering::AcqRel);
-    }
-
-    /// Bytes that are written between two checks of the free space, or of the size of databases.
+    /// Bytes that are written between two checks of the free space.
     pub(crate) fn check_every(&self) -> u64 {
         (self.effective_limit() / 64).clamp(64 << 10, 4 << 20)
     }

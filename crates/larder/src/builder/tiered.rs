@@ -59,7 +59,7 @@ where
 
 /// A cache on disk, with a small memory tier for hot entries.
 ///
-/// Entries survive the process. Values below the size crossover are stored in sled, larger ones in segment
+/// Entries survive the process. Values below the size crossover are stored in an LSM tree, larger ones in segment
 /// files beside it.
 ///
 /// ```

@@ -97,7 +97,7 @@ macro_rules! tier_options {
         /// once. Each sees the writes and removals of the others as soon as their calls have returned. All
         /// entries, small ones too, are then files. Memory holds copies, which are checked at each hit, at
         /// the cost of a system call or two. All processes must set this option. For `fcache` and `ucache`;
-        /// sled cannot be shared. See [files that processes share][page].
+        /// The disk tier cannot be shared. See [files that processes share][page].
         ///
         /// [page]: https://github.com/larder-rs/larder/blob/main/docs/tiers.md#processes-that-share-a-directory
         pub fn sharing(self, sharing: crate::Sharing) -> Self {

@@ -22,7 +22,7 @@ impl DiskTier {
         let removed = self.with_store(|store| {
             let mut check = EntryCheck::default();
             let mut damaged = Vec::new();
-            store.databases.each(|_, row, value| {
+            store.tables.each(|_, row, value| {
                 let is_whole = is_whole(store, &row, value)?;
                 check.count(is_whole);
                 if !is_whole {

@@ -15,7 +15,7 @@ use crate::disk::layout::{DATABASES, JOURNAL, PACKS, SEGMENTS, make_private, una
 /// Fills the new directory `to` with what a [`DiskTier`](super::DiskTier) needs to read the entries in
 /// `from`.
 ///
-/// Databases and journals are copied. Sorted runs and segments, which no process changes, are linked where
+/// Tables and journals are copied. Sorted runs and segments, which no process changes, are linked where
 /// the system has symbolic links. So the cost is that of the databases, a part of the budget. Changes in `to`
 /// do not reach `from`.
 ///

@@ -7,14 +7,13 @@ use larder_core::Result;
 use sled::IVec;
 
 use crate::disk::DiskTier;
-use crate::disk::db::database::Database;
-use crate::disk::db::databases::Databases;
 use crate::disk::layout::{remove_file, rounded};
-use crate::disk::recovery::{create_database, delete_database};
 use crate::disk::row::{Pointer, Row};
 use crate::disk::segment::file::Segment;
 use crate::disk::segment::files::Segments;
 use crate::disk::store::Store;
+use crate::disk::table::memtable::Memtable;
+use crate::disk::table::tables::Tables;
 
 /// Which entries of an evicted segment or sorted run are copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,13 +28,6 @@ pub(in crate::disk) enum Survivors {
 }
 
 impl DiskTier {
-    fn drop_database(&self, database: Database) -> Result<()> {
-        let bytes = database.bytes();
-        delete_database(&self.layout, database)?;
-        self.budget.shrink(bytes);
-        Ok(())
-    }
-
     /// Evicts a segment and the rows that point to it. Frames chosen by `survivors` are copied to the
     /// active segment.
     pub(in crate::disk) fn drop_segment(&self, number: u64, survivors: Survivors) -> Result<()> {
@@ -64,55 +56,48 @@ impl DiskTier {
         })
     }
 
-    /// Deletes all entries and starts with an empty database.
+    /// Deletes all entries and starts with an empty memtable.
     ///
-    /// Sealed segments are deleted first, so that a full disk has room for the new database. Of the
-    /// rest, older data is deleted first: without the newest database, older data would show
-    /// overwritten values.
+    /// Older data is deleted first: without the newest, older data would show overwritten values.
     pub(in crate::disk) fn start_empty(&self) -> Result<()> {
         let mut compaction = self.compaction.write();
-        self.reaper.wait()?;
-        let number = self.with_store(|store| {
+        self.with_store(|store| {
             store.segments.delete_sealed();
-            Ok(store.databases.newest.number)
+            Ok(())
         })?;
-        let newest = create_database(&self.context(), number + 1)?;
-        let bytes = newest.bytes();
-        let Some(former) = self.replace_store(Databases::of(newest))? else { return Ok(()) };
+        let withdrawals = self.marker.withdrawals();
+        let Some(former) = self.replace_store()? else { return Ok(()) };
         *compaction = None;
-        self.budget.grow(bytes);
         former.segments.delete_all();
-        let Databases { newest, frozen, runs } = former.databases;
         let mut dropped = Ok(());
-        for run in runs.iter().rev() {
+        for run in former.tables.runs.iter().rev() {
             let gone = remove_file(run.path()).map(|()| self.budget.shrink(rounded(run.len())));
             dropped = dropped.and(gone);
         }
-        for database in frozen.into_iter().chain([newest]) {
-            dropped = dropped.and(self.drop_database(database));
-        }
-        // A checkpoint deletes the remains before the journal file that says that they are void.
-        dropped.and_then(|()| self.with_store(Store::checkpoint))
+        // The remains are deleted before the journal file that says that they are void.
+        dropped.and_then(|()| self.with_store(|store| store.drop_journals(withdrawals)))
     }
 
-    /// Creates a store with `databases` and no segments. Returns the former store. After the record
-    /// in the journal, no entry of the former store can come back.
-    fn replace_store(&self, databases: Databases) -> Result<Option<Store>> {
+    /// Puts an empty store in place. Returns the former store. After the record in the journal, no entry of
+    /// the former store can come back.
+    fn replace_store(&self) -> Result<Option<Store>> {
         let mut state = self.state.write();
         let Some(former) = state.as_ref() else { return Ok(None) };
-        if let Err(error) = former.journal.clear(databases.newest.number) {
-            delete_database(&self.layout, databases.newest)?;
-            return Err(error);
+        let number = former.tables.newest.number + 1;
+        former.journal.clear(number)?;
+        if let Err(error) = former.journal.rotate() {
+            tracing::debug!(target: "larder", %error, "cannot sync a journal file; nothing is trusted after a crash");
         }
-        let (next, journal) = (former.segments.next(), Arc::clone(&former.journal));
-        let segments = Segments::empty(self.layout.clone(), self.budget.clone(), next);
-        Ok(state.replace(Store::new(databases, segments, journal)))
+        let journal = Arc::clone(&former.journal);
+        let tables = Tables::of(Memtable::new(number, journal.number()));
+        let segments = Segments::empty(self.layout.clone(), self.budget.clone(), former.segments.next());
+        Ok(state.replace(Store::new(tables, segments, journal)))
     }
 }
 
 /// The pointer of a row, if it points into segment `number`.
 pub(in crate::disk) fn pointer_into(store: &Store, row: &[u8], number: u64) -> Result<Option<Pointer>> {
-    let value = store.databases.get(row)?;
+    let value = store.tables.get(row)?;
     Ok(value.as_deref().and_then(Row::pointer).filter(|pointer| pointer.segment == number))
 }
 

@@ -1,11 +1,11 @@
 //! The names of all files in the directory, and how they are created and deleted.
 //!
 //! ```text
-//! db/<20 digits>/            a sled database
-//! packs/<20 digits>.pack     a sorted run: the rows of former databases
+//! db/<20 digits>/            a sled database of an earlier build
+//! packs/<20 digits>.pack     a sorted run: the rows of former memtables
 //! packs/<20 digits>.new      a sorted run that is being written
 //! segments/<20 digits>.seg   frames, one after another
-//! journal/<20 digits>.log    row changes since the databases were last flushed
+//! journal/<20 digits>.log    row changes that are in no sorted run yet
 //! db-dropped-<20 digits>/    a database that is being deleted
 //! db-torn-<20 digits>/       a database that could not be read
 //! index                      a snapshot of what an open would collect, after a clean close
@@ -106,6 +106,12 @@ impl Layout {
         }
         let databases = self.databases()?.into_iter().map(|(found, _)| found);
         databases.filter(|found| *found < number).try_for_each(|found| self.discard(found))
+    }
+
+    /// Deletes the databases up to `number`.
+    pub(in crate::disk) fn discard_databases(&self, number: u64) -> Result<()> {
+        let databases = self.databases()?.into_iter().map(|(found, _)| found);
+        databases.filter(|found| *found <= number).try_for_each(|found| self.discard(found))
     }
 
     /// Returns whether sled ever opened a database here: before that it creates only `conf` and
@@ -210,27 +216,9 @@ pub(in crate::disk) fn make_private(dir: &Path) -> io::Result<()> {
     builder.create(dir)
 }
 
-/// Makes everything in `dir` private to its owner. Failures are ignored, because the directory
-/// above is private already.
-pub(in crate::disk) fn restrict(dir: &Path) {
-    #[cfg(unix)]
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        use std::os::unix::fs::PermissionsExt;
-        let Ok(meta) = entry.metadata() else { continue };
-        let mode = if meta.is_dir() { 0o700 } else { 0o600 };
-        if meta.permissions().mode() & 0o777 != mode {
-            let _ = fs::set_permissions(entry.path(), fs::Permissions::from_mode(mode));
-        }
-        if meta.is_dir() {
-            restrict(&entry.path());
-        }
-    }
-    #[cfg(not(unix))]
-    let _ = dir;
-}
-
 /// Disk usage of `dir` and everything in it, as `du` counts it. Files that vanish meanwhile count
 /// as zero.
+#[cfg(test)]
 pub(in crate::disk) fn bytes_in(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let below = entries.map(|entry| match entry.metadata() {
@@ -252,12 +240,12 @@ pub(in crate::disk) fn rounded(len: u64) -> u64 {
     len.div_ceil(BLOCK).saturating_mul(BLOCK)
 }
 
-#[cfg(unix)]
+#[cfg(all(test, unix))]
 fn taken_by(meta: &fs::Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::blocks(meta).saturating_mul(512)
 }
 
-#[cfg(not(unix))]
+#[cfg(all(test, not(unix)))]
 fn taken_by(meta: &fs::Metadata) -> u64 {
     rounded(meta.len())
 }

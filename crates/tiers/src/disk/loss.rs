@@ -32,11 +32,9 @@ impl DiskTier {
         let lost = self.dir_handle.removed_error();
         tracing::error!(target: "larder", error = %lost, "the disk tier lost its files and starts empty");
         *compaction = None;
-        let _nothing_to_delete = self.reaper.wait();
         let mut state = self.state.write();
         if let Some(store) = state.take() {
-            self.evictions.fetch_add(store.databases.live(), Ordering::Relaxed);
-            store.abandon();
+            self.evictions.fetch_add(store.tables.live(), Ordering::Relaxed);
         }
         self.needs_reopen.store(true, Ordering::Release);
         self.open_again(&mut state, true);

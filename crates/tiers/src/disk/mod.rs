@@ -1,25 +1,24 @@
-//! The disk tier: a sled database for small frames, append-only segments for large ones.
+//! The disk tier: an LSM tree for small frames, append-only segments for large ones.
 //!
-//! A small frame is the value of a row in the database. A large frame is appended to a segment
-//! file, and its row points to it.
+//! A small frame is the value of a row. A large frame is appended to a segment file, and its row points
+//! to it. A row is written to the journal, then to the memtable. A memtable that has grown is frozen, and its
+//! rows are written to a sorted run. Then its journal file is deleted. The budget is kept by evicting the
+//! oldest sorted runs and segments. Entries of them that were read are copied once more.
 //!
-//! sled does not shrink its files, so the tier frees space as an LSM tree does. A database that has
-//! grown is frozen, as a memtable is. Its rows are written to a sorted run, and it is deleted. The
-//! budget is kept by evicting the oldest sorted runs and segments. Entries of them that were read
-//! are copied once more.
-//!
-//! On disk, the directory of the sorted runs is `packs`.
+//! On disk, the directory of the sorted runs is `packs`. Earlier builds had sled databases in place of
+//! memtables; an open moves their rows to a sorted run.
 //!
 //! | file | contents |
 //! |---|---|
 //! | `layout` | names of files and directories |
 //! | `row` | the key and the value of a row |
-//! | `db/database` | one sled database |
-//! | `db/databases` | all rows: the databases and the sorted runs |
+//! | `table/memtable` | the rows that changed last, in memory |
+//! | `table/tables` | all rows: the memtables and the sorted runs |
+//! | `table/old_databases` | reads the sled databases of earlier builds |
 //! | `run/sorted_run`, `run/block`, `run/writer` | a sorted run, a block of its rows, and its writer |
 //! | `run/index`, `run/filter`, `run/bitmap` | the index, Bloom filter and bitmaps of a run, in memory |
-//! | `run/merge` | merges the rows of databases and sorted runs in key order |
-//! | `counts` | counts the valid rows of a database or sorted run |
+//! | `run/merge` | merges the rows of memtables and sorted runs in key order |
+//! | `counts` | counts the valid rows of a memtable or sorted run |
 //! | `segment/file`, `segment/files` | one segment; all segments |
 //! | `store` | rows and frames together: get, put, remove |
 //! | `heads` | reads heads of frames for a scan |
@@ -31,24 +30,21 @@
 //! | `snapshot` | what a clean close writes down for the next open |
 //! | `reopen` | opens the directory again after a failure |
 //! | `compaction/picker` | chooses what to freeze, compact or evict |
-//! | `compaction/driver` | freezes databases, installs sorted runs, keeps the budget |
+//! | `compaction/driver` | freezes memtables, installs sorted runs, keeps the budget |
 //! | `compaction/job` | writes a sorted run, a few rows with each put |
-//! | `compaction/reaper` | deletes a compacted database in a thread |
 //! | `eviction` | evicts a segment, or all entries |
 //! | `relief` | makes room on a full disk |
 //! | `loss` | detects a removed directory or file, and starts empty |
 //!
 //! # Invariants
-//! - Locks are taken in this order: `compaction`, `state`, the checkpoint, a stripe, the active
+//! - Locks are taken in this order: `compaction`, `state`, a stripe, the active
 //!   segment, the table of segments, the journal. A holder of `state` never waits for `compaction`.
-//! - `state` is locked for writing only for a moment, under `compaction`, to swap databases and sorted
+//! - `state` is locked for writing only for a moment, under `compaction`, to swap memtables and sorted
 //!   runs.
-//! - Memory: 2 KiB a segment, the row key of each large frame, and sled's caches. A sorted run
-//!   takes two bytes a row, and one row key for every 4 KiB.
-//! - Two empty databases take 1 to 2 MiB. A budget below 8 MiB holds little else.
+//! - Memory: 2 KiB a segment, the row key of each large frame, and two memtables of at most a sixteenth of
+//!   the budget, 32 MiB at most. A sorted run takes two bytes a row, and one row key for every 4 KiB.
 
 mod compaction;
-mod db;
 mod journal;
 mod run;
 mod segment;
@@ -66,6 +62,7 @@ mod reopen;
 mod row;
 mod snapshot;
 mod store;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -84,12 +81,13 @@ use parking_lot::{Mutex, RwLock};
 pub use self::copy::{copy_to_read, copy_while_open};
 
 use self::compaction::job::CompactionJob;
-use self::compaction::reaper::Reaper;
 use self::layout::Layout;
 use self::recovery::OpenContext;
 use self::row::RowKey;
 use self::snapshot::Draft;
 use self::store::Store;
+use self::table::memtable::Memtable;
+use self::table::tables::Tables;
 use crate::boot_marker::Marker;
 use crate::dir_handle::DirHandle;
 use crate::disk_budget::{BudgetShare, RateLimit};
@@ -126,8 +124,12 @@ pub const CROSSOVER_BYTES: u64 = 1 << 10;
 
 const FRAME_BYTES_MAX: u64 = 1 << 30;
 
-/// Bytes that a database and its buffers write later than they are counted, approximately.
-const UNCOUNTED_BYTES: u64 = 2 << 20;
+/// A memtable of at least this many bytes is written to a sorted run when the tier is closed. A smaller one stays
+/// in the journal, so that many short processes do not leave many small runs.
+const CLOSED_BYTES_MIN: u64 = 256 << 10;
+
+/// Above this number of journal files, the memtable is written to a sorted run as well.
+const JOURNALS_MAX: usize = 8;
 
 /// Options of a [`DiskTier`].
 #[derive(Debug)]
@@ -143,15 +145,13 @@ pub struct DiskOptions {
     pub durability: Durability,
 }
 
-/// A tier on disk for one process: an embedded database for small frames, append-only segments for
-/// large ones.
+/// A tier on disk for one process: an LSM tree for small frames, append-only segments for large ones.
 ///
 /// Blocking: each future does its work in the first poll. A `put` keeps the budget, and may take
-/// long when it has to make room. Opening reads the databases, and after anything but a clean close
-/// every row.
+/// long when it has to make room. Opening reads the journal, and after anything but a clean close every row.
 ///
-/// Dropping the tier hands buffered writes to the operating system. [`Tier::close`] also waits
-/// until they are durable, and reports failures. After a crash of the machine, entries survive only
+/// Writes are handed to the operating system at once. [`Tier::close`] also waits until they are durable, and
+/// reports failures. After a crash of the machine, entries survive only
 /// if the tier was closed before, or with [`Durability::Synced`]. The directory can be opened again
 /// at once after either.
 pub struct DiskTier {
@@ -160,10 +160,8 @@ pub struct DiskTier {
     marker: Arc<Marker>,
     budget: Arc<BudgetShare>,
     crossover: u64,
-    cache_bytes: u64,
     evictions: AtomicU64,
     compaction: RwLock<Option<CompactionJob>>,
-    reaper: Reaper,
     /// Rows that puts have not processed yet for the compaction in progress.
     rows_due: AtomicU64,
     /// `None` after the tier is closed, and while it cannot be opened again.
@@ -179,8 +177,7 @@ pub struct DiskTier {
 impl DiskTier {
     /// Opens the directory, or creates it.
     ///
-    /// Data that cannot be read is dropped and logged: a corrupt database is set aside until the
-    /// next open, and its entries are absent.
+    /// Data that cannot be read is dropped and logged, and its entries are absent.
     ///
     /// # Errors
     /// Fails when the directory cannot be opened for another reason. The message names the path.
@@ -191,23 +188,18 @@ impl DiskTier {
     fn open_now(options: DiskOptions) -> Result<Self> {
         let layout = Layout::prepare(options.dir)?;
         let budget = Arc::new(options.budget);
-        let cache_bytes = (budget.limit() / 16).clamp(4 << 20, 64 << 20);
         let (marker, last_shutdown) = Marker::find(layout.dir(), options.durability);
         let marker = Arc::new(marker);
-        let context = OpenContext { layout: &layout, budget: &budget, cache_bytes, marker: &marker };
+        let context = OpenContext { layout: &layout, budget: &budget, marker: &marker };
         let store = recovery::open(&context, last_shutdown)?;
-        budget.keep_free(UNCOUNTED_BYTES);
-        let reaper = Reaper::new(layout.clone(), Arc::clone(&budget));
         let tier = Self {
             dir_handle: DirHandle::new(layout.dir()),
             layout,
             marker,
             budget,
             crossover: options.crossover,
-            cache_bytes,
             evictions: AtomicU64::new(0),
             compaction: RwLock::new(None),
-            reaper,
             rows_due: AtomicU64::new(0),
             state: RwLock::new(Some(store)),
             closed: AtomicBool::new(false),
@@ -217,7 +209,23 @@ impl DiskTier {
             last_reopen: Mutex::new(None),
         };
         tier.budget.fit_to_free_space(tier.available());
+        tier.replace_databases();
         Ok(tier)
+    }
+
+    /// Moves the rows of an earlier build's databases to a sorted run. The databases stay, and are read again by
+    /// the next open, if that fails.
+    fn replace_databases(&self) {
+        let replaced = self.layout.databases().and_then(|found| {
+            if found.is_empty() {
+                return Ok(());
+            }
+            self.persist(&mut self.compaction.write())?;
+            self.layout.discard_databases(u64::MAX)
+        });
+        if let Err(error) = replaced {
+            tracing::warn!(target: "larder", %error, "cannot replace the databases of an earlier build");
+        }
     }
 
     fn get_now(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
@@ -239,7 +247,7 @@ impl DiskTier {
         self.fit_budget_if_due(bytes);
         self.retry_when_full(|| self.put_once(key, frame))?;
         self.advance_compaction();
-        self.checkpoint_if_due();
+        self.freeze_if_due();
         Ok(())
     }
 
@@ -258,15 +266,18 @@ impl DiskTier {
     fn remove_now(&self, key: &EncodedKey) -> Result<bool> {
         let removed = self.with_store(|store| store.remove(&RowKey::of(key)))?;
         if removed {
-            self.checkpoint_if_due();
+            self.freeze_if_due();
         }
         Ok(removed)
     }
 
     fn flush_now(&self) -> Result<()> {
         self.check_for_loss()?;
+        if self.marker.is_withdrawn() {
+            return self.persist(&mut self.compaction.write());
+        }
         let _shared = self.compaction.read();
-        self.with_store(Store::checkpoint)
+        self.with_store(|store| store.drop_journals(0))
     }
 
     fn scan_now(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
@@ -279,51 +290,69 @@ impl DiskTier {
     fn close_now(&self, is_final: bool) -> Result<()> {
         let mut compaction = self.compaction.write();
         let was_closed = self.closed.swap(true, Ordering::AcqRel);
-        let Some(store) = self.state.write().take() else {
+        if self.state.read().is_none() {
             return if was_closed { Ok(()) } else { Err(not_opened_again()) };
-        };
-        *compaction = None;
-        let reaped = self.reaper.wait();
-        let is_lost = !self.dir_handle.still_exists() || store.has_lost_files();
-        self.dir_handle.close();
-        if is_lost {
+        }
+        if self.is_lost() {
             // Another process may have the directory by now, so nothing is written.
-            store.abandon();
+            self.dir_handle.close();
+            self.state.write().take();
             self.budget.set(0);
             return Err(self.dir_handle.removed_error());
         }
-        let has_exact_counts = !self.needs_reopen.load(Ordering::Acquire);
-        let draft = if is_final && has_exact_counts { Draft::of(&store) } else { None };
-        let room = self.budget.room();
-        let closed = store.close(has_exact_counts);
-        self.budget.set(0);
-        closed.and(reaped)?;
         if is_final {
-            self.mark_closed()?;
+            self.persist_if_worth_it(&mut compaction);
+        }
+        *compaction = None;
+        self.dir_handle.close();
+        let Some(store) = self.state.write().take() else { return Ok(()) };
+        let has_exact_counts = !self.needs_reopen.load(Ordering::Acquire);
+        // Without a tally the directory is left as that of a killed process, and the next open counts all rows.
+        let is_recorded = has_exact_counts && store.drop_journals(0).is_ok() && store.record_tally();
+        let draft = if is_final && is_recorded { Draft::of(&store) } else { None };
+        let room = self.budget.room();
+        drop(store);
+        self.budget.set(0);
+        if is_final {
+            self.mark_closed(is_recorded)?;
             draft.iter().for_each(|draft| draft.write(&self.layout, room));
         }
         Ok(())
     }
 
-    /// Waits until all data is durable, then marks the directory as closed.
-    fn mark_closed(&self) -> Result<()> {
-        let closed = sync_tree(self.layout.dir()).and_then(|()| self.marker.close());
+    /// Writes the memtable to a sorted run, unless it is small. If that fails, the journal has its rows.
+    fn persist_if_worth_it(&self, compaction: &mut Option<CompactionJob>) {
+        let is_worth_it = |store: &Store| {
+            let Tables { newest, frozen, .. } = &store.tables;
+            let bytes = newest.bytes() + frozen.as_ref().map_or(0, Memtable::bytes);
+            let is_much = bytes >= CLOSED_BYTES_MIN || store.journal.files() > JOURNALS_MAX;
+            Ok(is_much || self.marker.is_withdrawn())
+        };
+        let persisted = match self.with_store(is_worth_it) {
+            Ok(true) => self.persist(compaction),
+            _ => Ok(()),
+        };
+        if let Err(error) = persisted {
+            tracing::debug!(target: "larder", %error, "cannot write the memtable to a sorted run; the journal is kept");
+        }
+    }
+
+    /// Waits until all data is durable, then marks the directory as closed if the counts of its rows
+    /// are recorded.
+    fn mark_closed(&self, is_recorded: bool) -> Result<()> {
+        let synced = sync_tree(self.layout.dir());
+        let closed = synced.and_then(|()| if is_recorded { self.marker.close() } else { Ok(()) });
         closed.map_err(|error| layout::unavailable(self.layout.dir(), error))
     }
 
     fn context(&self) -> OpenContext<'_> {
-        OpenContext {
-            layout: &self.layout,
-            budget: &self.budget,
-            cache_bytes: self.cache_bytes,
-            marker: &self.marker,
-        }
+        OpenContext { layout: &self.layout, budget: &self.budget, marker: &self.marker }
     }
 
     /// Calls `call` with the store. Fails if the tier is closed or cannot be opened again.
     fn with_store<T>(&self, call: impl FnOnce(&Store) -> Result<T>) -> Result<T> {
         match self.state.read().as_ref() {
-            Some(store) => call(store).inspect_err(|error| self.observe(store, error)),
+            Some(store) => call(store).inspect_err(|error| self.observe(error)),
             None => Err(self.without_store()),
         }
     }
@@ -429,12 +458,11 @@ impl Tier for DiskTier {
     /// True for every key while the tier has no entry at all.
     fn lacks(&self, _: &EncodedKey) -> bool {
         let state = self.state.try_read();
-        state.is_some_and(|state| state.as_ref().is_some_and(|store| store.databases.live() == 0))
+        state.is_some_and(|state| state.as_ref().is_some_and(|store| store.tables.live() == 0))
     }
 
     fn usage(&self) -> Usage {
-        let _ = self.measure_after(1);
-        let entries = self.with_store(|store| Ok(store.databases.live()));
+        let entries = self.with_store(|store| Ok(store.tables.live()));
         entries.map_or_else(
             |_| Usage::default(),
             |entries| Usage {

@@ -30,7 +30,7 @@ const EXPIRED_AT_ONCE: usize = 100_000;
 /// budget. A search reads the head of every entry.
 const EXPIRED_PAUSE: Duration = Duration::from_secs(1);
 
-/// Bytes that must be free to reopen a failed store: the probe before it, and the new database.
+/// Bytes that must be free to reopen a failed store: the probe before it, and the new journal.
 const REOPEN_BYTES: u64 = 2 * PROBE_BYTES as u64;
 
 /// A tier that takes less than this is not cleared, because that would not free enough.
@@ -81,7 +81,7 @@ impl DiskTier {
             self.reopen_now();
         }
         if self.marker.is_withdrawn() {
-            // The journal lacks a removal. A flush makes it durable in the databases.
+            // The journal lacks a removal. A flush writes it to a sorted run.
             self.flush_now()?;
         }
         made
@@ -89,14 +89,14 @@ impl DiskTier {
 
     fn make_room_on_disk(&self) -> Result<()> {
         let mut compaction = self.compaction.write();
-        let kept = self.reaper.wait().and_then(|()| self.drop_expired());
+        let kept = self.drop_expired();
         let kept = kept.and_then(|()| self.enforce_budget(&mut compaction));
         let Err(error) = kept else { return Ok(()) };
         tracing::debug!(target: "larder", %error, "cannot record evictions; the oldest files are deleted instead");
         *compaction = None;
         let has_dropped = self.drop_oldest()?;
         drop(compaction);
-        // All data is in the databases. Clearing them may make room.
+        // All data is in memtables. Clearing them may make room.
         if has_dropped || self.budget.used() < CLEARED_BYTES_MIN { Ok(()) } else { self.start_empty() }
     }
 
@@ -124,7 +124,7 @@ impl DiskTier {
 
     fn drop_expired_of(&self, store: &Store, now: Time) -> Result<()> {
         let mut expired: Vec<IVec> = Vec::new();
-        store.databases.each(|_, row, value| {
+        store.tables.each(|_, row, value| {
             let until = expiry_of(store, &value);
             let is_left = until > now || expired.len() == EXPIRED_AT_ONCE;
             if is_left {
@@ -136,7 +136,7 @@ impl DiskTier {
         })?;
         for row in expired {
             let _stripe = store.lock(&row);
-            let is_expired = store.databases.get(&row)?.is_some_and(|value| expiry_of(store, &value) <= now);
+            let is_expired = store.tables.get(&row)?.is_some_and(|value| expiry_of(store, &value) <= now);
             if is_expired && store.remove_row(&row)? {
                 self.evictions.fetch_add(1, Ordering::Relaxed);
             }
@@ -194,18 +194,11 @@ impl DiskTier {
     /// Deletes the oldest sorted run. Returns whether there was one. No older place has its rows,
     /// so its tombstones are not needed.
     fn delete_oldest_run(&self) -> Result<bool> {
-        let oldest = self.with_store(|store| Ok(store.databases.runs.last().cloned()))?;
+        let oldest = self.with_store(|store| Ok(store.tables.runs.last().cloned()))?;
         let Some(run) = oldest else { return Ok(false) };
-        // A journal may have records of some of its rows. Replayed, they would bring back a part of
-        // them.
-        let is_dropped =
-            self.with_store(|store| Ok(store.journal.is_dropped(run.journal) || store.checkpoint().is_ok()))?;
-        if !is_dropped {
-            self.marker.withdraw()?;
-        }
         remove_file(run.path())?;
         if let Some(store) = self.state.write().as_mut() {
-            store.databases.replace(&[Arc::clone(&run)], None);
+            store.tables.replace(&[Arc::clone(&run)], None);
         }
         self.budget.shrink(rounded(run.len()));
         self.evictions.fetch_add(run.counts.live(), Ordering::Relaxed);

@@ -1,14 +1,11 @@
 //! Opens the store again after a failure, without the caller's help.
 //!
-//! sled fails for good after a failed write, on a full disk for example, and a damaged page stays
-//! damaged. So a failure marks the store as suspect, and the next `put` opens it again. That
-//! happens at most once in [`PAUSE`], and only if the disk accepts writes. Until then the suspect
-//! store still serves reads where it can.
+//! A damaged run stays damaged, and a failed write may have left a part of a record. So a failure marks the store
+//! as suspect, and the next `put` opens it again. That happens at most once in [`PAUSE`], and only if the
+//! disk accepts writes. Until then the suspect store still serves reads where it can.
 //!
-//! A database that could not write its changes shows overwritten or removed values when it is
-//! opened again. The journal has those changes. It stays when the last flush fails, and the next
-//! open applies it, in this process or another one. If the journal could not be written either,
-//! nothing is trusted.
+//! The next open, in this process or another one, finds in the journal what is in no sorted run. If the journal
+//! could not be written, nothing is trusted.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -16,7 +13,6 @@ use std::time::{Duration, Instant};
 use larder_core::{Error, ErrorKind, Result};
 
 use crate::boot_marker::LastShutdown;
-use crate::disk::db::database::Database;
 use crate::disk::layout::{Layout, unavailable};
 use crate::disk::store::Store;
 use crate::disk::{DiskTier, recovery};
@@ -24,20 +20,16 @@ use crate::pressure::shortage;
 
 /// Shortest time between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Bytes that must be writable before an attempt: an empty database and some of sled's buffers.
-pub(in crate::disk) const PROBE_BYTES: usize = 2 << 20;
+/// Bytes that must be writable before an attempt: a journal, a marker and some records.
+pub(in crate::disk) const PROBE_BYTES: usize = 64 << 10;
 
 impl DiskTier {
     /// Marks the store as suspect, if `error` requires that.
     ///
-    /// If the system has run out of a resource, failed writes of segments and the journal do no
-    /// harm. Only a failed database makes the store suspect then.
-    pub(in crate::disk) fn observe(&self, store: &Store, error: &Error) {
-        let is_suspect = match shortage(error) {
-            Some(_) => store.databases.each_database().any(Database::has_failed),
-            None => matches!(error.kind(), ErrorKind::Io | ErrorKind::Full | ErrorKind::Corrupt),
-        };
-        if is_suspect {
+    /// If the system has run out of a resource, failed writes do no harm.
+    pub(in crate::disk) fn observe(&self, error: &Error) {
+        let is_failure = matches!(error.kind(), ErrorKind::Io | ErrorKind::Full | ErrorKind::Corrupt);
+        if is_failure && shortage(error).is_none() {
             self.needs_reopen.store(true, Ordering::Release);
         }
     }
@@ -58,13 +50,8 @@ impl DiskTier {
             return;
         }
         *compaction = None;
-        if self.reaper.wait().is_err() {
-            return;
-        }
         let mut state = self.state.write();
-        if let Some(Err(error)) = state.take().map(|store| store.close(false)) {
-            tracing::debug!(target: "larder", %error, "cannot write the buffered changes of the failed store");
-        }
+        drop(state.take());
         self.open_again(&mut state, self.marker.is_withdrawn());
     }
 

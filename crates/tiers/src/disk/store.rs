@@ -1,9 +1,9 @@
-//! The store of an open tier: databases, segments and journal, and the locks between them.
+//! The store of an open tier: tables of rows, segments and journal, and the locks between them.
 //!
 //! - A row changes only under the lock of its stripe, in `put`, `remove` and eviction. So no change
 //!   undoes another. A `get` takes the lock only when the frame that its row points to is missing.
 //! - A frame is written to its segment before a row points to it. A change of a row is written to
-//!   the journal before it is made in a database.
+//!   the journal before it is made in the memtable.
 //! - If a `get` does not find the frame of a pointer, it reads the row again under the lock,
 //!   because an eviction may have copied the frame in between. If the frame is still missing, the
 //!   row is removed.
@@ -15,36 +15,34 @@ use larder_core::{Bytes, Durability, Result};
 use parking_lot::{Mutex, MutexGuard};
 use sled::IVec;
 
-use crate::disk::db::database::Database;
-use crate::disk::db::databases::Databases;
 use crate::disk::journal::writer::Journal;
 use crate::disk::row::{self, Pointer, Row, RowKey};
 use crate::disk::segment::files::Segments;
+use crate::disk::table::tables::Tables;
 
 const STRIPES: usize = 64;
 
 /// The data of a tier while it is open.
 pub(in crate::disk) struct Store {
     /// Rows.
-    pub(in crate::disk) databases: Databases,
+    pub(in crate::disk) tables: Tables,
     /// Large frames.
     pub(in crate::disk) segments: Segments,
-    /// Row changes since the databases were last flushed.
+    /// Row changes that are in no sorted run yet.
     pub(in crate::disk) journal: Arc<Journal>,
-    checkpoints: Mutex<()>,
     stripes: Box<[Mutex<()>]>,
 }
 
 impl Store {
     /// Creates a store of its three parts.
-    pub(in crate::disk) fn new(databases: Databases, segments: Segments, journal: Arc<Journal>) -> Self {
+    pub(in crate::disk) fn new(tables: Tables, segments: Segments, journal: Arc<Journal>) -> Self {
         let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
-        Self { databases, segments, journal, checkpoints: Mutex::new(()), stripes }
+        Self { tables, segments, journal, stripes }
     }
 
     /// Reads the frame of a row.
     pub(in crate::disk) fn get(&self, key: &RowKey) -> Result<Option<Bytes>> {
-        let Some(value) = self.databases.read(key.as_ref())? else { return Ok(None) };
+        let Some(value) = self.tables.read(key.as_ref())? else { return Ok(None) };
         match Row::parse(&value) {
             Some(Row::Record(pointer)) => match self.segments.read(pointer)? {
                 None => self.get_again(key.as_ref()),
@@ -59,7 +57,7 @@ impl Store {
 
     fn get_again(&self, row: &[u8]) -> Result<Option<Bytes>> {
         let _stripe = self.lock(row);
-        let Some(value) = self.databases.get(row)? else { return Ok(None) };
+        let Some(value) = self.tables.get(row)? else { return Ok(None) };
         let found = match Row::parse(&value) {
             Some(Row::Record(pointer)) => self.segments.read(pointer)?,
             _ => row::frame_of(row, value),
@@ -98,18 +96,17 @@ impl Store {
         replaced
     }
 
-    /// Returns whether a row points to `pointer`. True if that cannot be read.
+    /// Returns whether a row points to `pointer`.
     fn points_to(&self, row: &[u8], pointer: Pointer) -> bool {
-        let newest = self.databases.newest.get(row);
-        newest.map_or(true, |value| value.as_deref().and_then(Row::pointer) == Some(pointer))
+        self.tables.newest.get(row).as_deref().and_then(Row::pointer) == Some(pointer)
     }
 
     /// Sets the value of a row. Returns the former value. The caller holds the stripe lock.
     ///
-    /// If the database fails, the journal records the row as removed.
+    /// If the former value cannot be read, the journal records the row as removed.
     fn set(&self, row: &[u8], value: IVec) -> Result<Option<IVec>> {
         self.journal.set(row, &value)?;
-        self.databases.insert(row, value).inspect_err(|_| {
+        self.tables.insert(row, value).inspect_err(|_| {
             let _ = self.journal.remove(row);
         })
     }
@@ -120,13 +117,13 @@ impl Store {
     /// removal a moment ago.
     pub(in crate::disk) fn remove(&self, key: &RowKey) -> Result<bool> {
         let _stripe = self.lock(key.as_ref());
-        let found = self.databases.contains(key.as_ref())? && self.remove_row(key.as_ref())?;
+        let found = self.tables.contains(key.as_ref())? && self.remove_row(key.as_ref())?;
         self.journal.sync_all().map(|()| found)
     }
 
     /// Returns whether the row has a frame.
     pub(in crate::disk) fn contains(&self, key: &RowKey) -> Result<bool> {
-        let value = self.databases.get(key.as_ref())?;
+        let value = self.tables.get(key.as_ref())?;
         Ok(match value.as_deref().and_then(Row::parse) {
             Some(Row::Inline(_) | Row::Compact(_)) => true,
             Some(Row::Record(pointer)) => self.segments.holds(pointer),
@@ -134,39 +131,17 @@ impl Store {
         })
     }
 
-    /// Flushes the databases, then deletes the journal files whose changes they contain.
-    ///
-    /// Rows may change meanwhile, but no database may be added or removed. A writer that recorded a
-    /// change in the ended journal file holds its stripe lock until the database has the change. So
-    /// this waits for every stripe lock once.
-    pub(in crate::disk) fn checkpoint(&self) -> Result<()> {
-        let _one = self.checkpoints.lock();
-        self.checkpoint_now()
-    }
-
-    /// Like [`checkpoint`](Self::checkpoint), but does nothing if another checkpoint is running.
-    pub(in crate::disk) fn try_checkpoint(&self) -> Result<()> {
-        self.checkpoints.try_lock().map_or(Ok(()), |_one| self.checkpoint_now())
-    }
-
-    fn checkpoint_now(&self) -> Result<()> {
-        let withdrawals = self.journal.withdrawals();
-        let number = self.journal.rotate()?;
-        self.stripes.iter().for_each(|stripe| drop(stripe.lock()));
-        for database in self.databases.each_database() {
-            database.flush()?;
-            if self.journal.durability() == Durability::Synced {
-                database.sync()?;
-            }
-        }
-        self.journal.drop_before(number, withdrawals)
+    /// Deletes the journal files whose changes are in sorted runs.
+    pub(in crate::disk) fn drop_journals(&self, withdrawals: u64) -> Result<()> {
+        let oldest = self.tables.frozen.as_ref().unwrap_or(&self.tables.newest);
+        self.journal.drop_before(oldest.first_journal, withdrawals)
     }
 
     /// Calls `visit` with the head of each frame. More of the frame may follow the head.
     ///
     /// Rows must not move meanwhile. Values that are not frames are skipped.
     pub(in crate::disk) fn scan(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
-        self.databases.each(|_, row, value| {
+        self.tables.each(|_, row, value| {
             match Row::parse(&value) {
                 Some(Row::Inline(frame)) => visit(frame),
                 Some(Row::Record(pointer)) => super::heads::visit_head(&self.segments, pointer, visit),
@@ -176,43 +151,28 @@ impl Store {
         })
     }
 
-    /// Flushes the databases and closes all files. Returns the first failure.
-    ///
-    /// If the flush fails, the journal stays for the next open. With `has_exact_counts`, the next open
-    /// checks that it finds the same rows.
-    pub(in crate::disk) fn close(self, has_exact_counts: bool) -> Result<()> {
-        let flushed = self.checkpoint();
-        if has_exact_counts
-            && flushed.is_ok()
-            && let Err(error) = self.journal.tally(self.databases.tally())
-        {
-            tracing::debug!(target: "larder", %error, "cannot record the row counts; the next open does not verify the databases");
+    /// Records in the journal how many rows there are, for the next open to check. Returns whether that could
+    /// be recorded.
+    pub(in crate::disk) fn record_tally(&self) -> bool {
+        let recorded = self.journal.tally(self.tables.tally());
+        if let Err(error) = &recorded {
+            tracing::debug!(target: "larder", %error, "cannot record the row counts; the next open counts all rows");
         }
-        self.databases.frozen.into_iter().for_each(Database::close);
-        self.databases.newest.close();
-        flushed
+        recorded.is_ok()
     }
 
     /// Returns whether a file was removed without which the next open would find fewer entries, or
     /// older values. No sorted run may be added or removed meanwhile.
     pub(in crate::disk) fn has_lost_files(&self) -> bool {
-        let databases = &self.databases;
         self.journal.is_removed()
             || self.segments.is_removed()
-            || databases.each_database().any(Database::is_removed)
-            || databases.runs.iter().any(|run| run.is_removed())
-    }
-
-    /// Closes all files without writing.
-    pub(in crate::disk) fn abandon(self) {
-        self.databases.frozen.into_iter().for_each(Database::close);
-        self.databases.newest.close();
+            || self.tables.runs.iter().any(|run| run.is_removed())
     }
 
     /// Removes a row and releases its frame. The caller holds the stripe lock.
     pub(in crate::disk) fn remove_row(&self, row: &[u8]) -> Result<bool> {
         self.journal.remove(row)?;
-        let removed = self.databases.remove(row)?;
+        let removed = self.tables.remove(row)?;
         let found = removed.is_some();
         self.release(removed);
         Ok(found)

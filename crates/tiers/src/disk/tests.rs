@@ -3,6 +3,7 @@
 mod budget;
 #[cfg(all(unix, feature = "file"))]
 mod crash;
+mod old_databases;
 mod recovery;
 mod runs;
 mod snapshot;
@@ -108,25 +109,24 @@ fn seal(tier: &DiskTier) {
     tier.with_store(seal).unwrap();
 }
 
-/// Freezes the newest database if it has rows, and compacts it together with the sorted runs in
+/// Freezes the newest memtable if it has rows, and compacts it together with the sorted runs in
 /// `replaced`.
 fn rotate(tier: &DiskTier, replaced: &[(u64, Survivors)]) {
     let mut compaction = tier.compaction.write();
-    while compaction.is_some() || tier.with_store(|store| Ok(store.databases.frozen.is_some())).unwrap() {
+    while compaction.is_some() || tier.with_store(|store| Ok(store.tables.frozen.is_some())).unwrap() {
         tier.step_compaction(&mut compaction, u64::MAX).unwrap();
         *compaction = tier.begin_compaction(&[], u64::MAX).unwrap();
     }
-    if tier.with_store(|store| Ok(!store.databases.newest.is_empty())).unwrap() {
+    if tier.with_store(|store| Ok(!store.tables.newest.is_empty())).unwrap() {
         tier.freeze().unwrap();
     }
     *compaction = tier.begin_compaction(replaced, u64::MAX).unwrap();
     tier.step_compaction(&mut compaction, u64::MAX).unwrap();
-    tier.reaper.wait().unwrap();
 }
 
 /// The numbers of all sorted runs.
 fn runs(tier: &DiskTier) -> Vec<u64> {
-    tier.with_store(|store| Ok(store.databases.runs.iter().rev().map(|run| run.number).collect())).unwrap()
+    tier.with_store(|store| Ok(store.tables.runs.iter().rev().map(|run| run.number).collect())).unwrap()
 }
 
 fn segment_files(dir: &Path) -> usize {
@@ -291,7 +291,7 @@ fn compaction_keeps_all_entries_and_eviction_keeps_read_ones() {
     (20..99).for_each(|name| assert_eq!(get(&tier, name), None));
     assert_eq!(get(&tier, 99), whole(99, noise(99, 201)));
     assert_eq!(get(&tier, "large"), whole("large", noise(7, 9000)));
-    assert_eq!(fs::read_dir(dir.path().join("db")).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(dir.path().join("journal")).unwrap().count(), 0);
     assert_near(tier.usage().bytes, dir.path());
     drop(tier);
     let tier = open(dir.path());
@@ -364,58 +364,6 @@ fn put_without_room_is_refused() {
     now(tier.put(&key, &frame(&key, noise(1, 100)))).unwrap();
 }
 
-fn tear(dir: &Path) {
-    for entry in fs::read_dir(dir.join("db")).unwrap() {
-        let path = entry.unwrap().path();
-        fs::write(path.join("conf"), noise(1, 100)).unwrap();
-        fs::write(path.join("db"), noise(2, 100_000)).unwrap();
-    }
-}
-
-#[test]
-fn corrupt_database_starts_empty() {
-    let dir = TempDir::new().unwrap();
-    let tier = open(dir.path());
-    (0..50).for_each(|name| put(&tier, name, noise(name, 9000)));
-    rotate(&tier, &[]);
-    drop(tier);
-    tear(dir.path());
-    let tier = open(dir.path());
-    assert_eq!(usage(&tier), (0, 0));
-    assert_eq!(segment_files(dir.path()), 0);
-    put(&tier, "k", noise(1, 100));
-    assert_eq!(get(&tier, "k"), whole("k", noise(1, 100)));
-    drop(tier);
-    let tier = open(dir.path());
-    assert_eq!(usage(&tier), (1, 0));
-    let left = fs::read_dir(dir.path()).unwrap().count();
-    assert_eq!(left, 5, "db, packs, segments, journal, marker: what was set aside is gone");
-}
-
-#[test]
-fn flipped_bytes_in_a_database_never_panic() {
-    for seed in 0..12u64 {
-        let dir = TempDir::new().unwrap();
-        let tier = open(dir.path());
-        (0..300).for_each(|name| put(&tier, name, noise(name, 300)));
-        drop(tier);
-        let path = dir.path().join("db/00000000000000000001/db");
-        let mut bytes = fs::read(&path).unwrap();
-        for round in 0..20 {
-            let at = u64::from_le_bytes(noise(seed * 100 + round, 8).try_into().unwrap()) as usize;
-            let len = bytes.len().min(150_000);
-            bytes[at % len] ^= 0xff;
-        }
-        fs::write(&path, bytes).unwrap();
-        if let Ok(tier) = open_with(dir.path(), 64 * MIB, CROSSOVER_BYTES) {
-            for name in 0..300 {
-                let expected = whole(name, noise(name, 300));
-                assert!(now(tier.get(&key(name))).is_ok_and(|found| found.is_none() || found == expected));
-            }
-        }
-    }
-}
-
 #[test]
 fn entries_of_a_missing_segment_are_misses() {
     let dir = TempDir::new().unwrap();
@@ -461,7 +409,7 @@ fn invalid_rows_are_misses() {
         let tier = open(&dir.path().join(reopen.to_string()));
         for (name, value) in values.clone().enumerate() {
             let row = RowKey::of(&key(name));
-            tier.with_store(|store| store.databases.insert(row.as_ref(), value)).unwrap();
+            tier.with_store(|store| store.tables.insert(row.as_ref(), value)).unwrap();
         }
         put(&tier, "k", noise(1, 9000));
         let tier = if reopen {
@@ -595,8 +543,7 @@ fn directories_and_files_are_private_to_their_owner() {
     assert_eq!(mode(&dir), 0o700);
     assert_eq!(mode(&dir.join("segments")), 0o700);
     assert_eq!(mode(&dir.join("segments/00000000000000000001.seg")), 0o600);
-    assert_eq!(mode(&dir.join("db/00000000000000000001")), 0o700);
-    assert_eq!(mode(&dir.join("db/00000000000000000001/db")), 0o600);
+    assert_eq!(mode(&dir.join("journal/00000000000000000001.log")), 0o600);
 }
 
 #[test]

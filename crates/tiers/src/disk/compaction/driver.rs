@@ -1,4 +1,4 @@
-//! Runs the chosen steps: freezes databases, writes sorted runs, and evicts until usage is within the
+//! Runs the chosen steps: freezes memtables, writes sorted runs, and evicts until usage is within the
 //! budget.
 
 use std::sync::Arc;
@@ -8,19 +8,18 @@ use larder_core::{Durability, Error, ErrorKind, Result};
 
 use crate::disk::DiskTier;
 use crate::disk::compaction::job::CompactionJob;
-use crate::disk::compaction::picker::{Choice, CompactionState, RunStats};
-use crate::disk::db::database::{Database, EMPTY_BYTES};
-use crate::disk::db::databases::Databases;
+use crate::disk::compaction::picker::{Choice, CompactionState, RunStats, memtable_bytes_max};
 use crate::disk::eviction::Survivors;
 use crate::disk::layout::{remove_file, rounded};
-use crate::disk::recovery::create_database;
 use crate::disk::run::sorted_run::SortedRun;
 use crate::disk::run::writer::RunWriter;
 use crate::disk::store::Store;
+use crate::disk::table::memtable::Memtable;
+use crate::disk::table::tables::Tables;
 
 /// Rows that each put processes for the compaction in progress.
 ///
-/// A frozen database is compacted before the next one has taken a thirty-second as many rows. A
+/// A frozen memtable is compacted before the next one has taken a thirty-second as many rows. A
 /// replaced run takes as long again.
 const ROWS_A_PUT: u64 = 32;
 
@@ -35,7 +34,6 @@ impl DiskTier {
     /// they cannot.
     pub(in crate::disk) fn make_room(&self, bytes: u64) -> Result<()> {
         let mut compaction = self.compaction.write();
-        self.reaper.wait()?;
         self.drop_expired_if_short()?;
         match self.enforce_budget(&mut compaction)? {
             Choice::GiveUp => {
@@ -45,7 +43,7 @@ impl DiskTier {
         }
     }
 
-    /// Measures the databases, and frees space if the budget is exceeded. Does nothing while
+    /// Frees space if the budget is exceeded. Does nothing while
     /// another thread does so.
     pub(in crate::disk) fn enforce_budget_if_free(&self) {
         let Some(mut compaction) = self.compaction.try_write() else { return };
@@ -66,28 +64,36 @@ impl DiskTier {
         }
     }
 
-    /// Flushes the databases if the journal is large enough. Waits for other threads only if it is
-    /// too large.
-    pub(in crate::disk) fn checkpoint_if_due(&self) {
-        let (due, overdue) = self
-            .with_store(|store| Ok((store.journal.is_due(), store.journal.is_overdue())))
-            .unwrap_or_default();
-        let flushed = if overdue {
-            let _shared = self.compaction.read();
-            self.with_store(Store::checkpoint)
-        } else if due && let Some(_shared) = self.compaction.try_read() {
-            self.with_store(Store::try_checkpoint)
-        } else {
-            Ok(())
-        };
-        if let Err(error) = flushed {
-            tracing::warn!(target: "larder", %error, "cannot flush the databases of the disk tier; the journal is kept");
+    /// Freezes the memtable if it is large, and begins its sorted run.
+    pub(in crate::disk) fn freeze_if_due(&self) {
+        let is_due = self
+            .state
+            .read()
+            .as_ref()
+            .is_some_and(|store| newest_bytes(store) > memtable_bytes_max(self.budget.effective_limit()));
+        if is_due {
+            self.enforce_budget_if_free();
+        }
+    }
+
+    /// Writes all rows of memtables to sorted runs, and deletes their journal files.
+    pub(in crate::disk) fn persist(&self, compaction: &mut Option<CompactionJob>) -> Result<()> {
+        loop {
+            self.step_compaction(compaction, u64::MAX)?;
+            let (is_frozen, is_empty) = self.with_store(|store| {
+                let Tables { newest, frozen, .. } = &store.tables;
+                Ok((frozen.is_some(), newest.is_empty() && !self.marker.is_withdrawn()))
+            })?;
+            match (is_frozen, is_empty) {
+                (true, _) => *compaction = self.begin_compaction(&[], 0)?,
+                (false, true) => return Ok(()),
+                (false, false) => self.freeze()?,
+            }
         }
     }
 
     /// Frees space until usage is within the budget. Returns the last choice.
     pub(in crate::disk) fn enforce_budget(&self, compaction: &mut Option<CompactionJob>) -> Result<Choice> {
-        self.measure()?;
         loop {
             let state = self.compaction_state(compaction.is_some())?;
             let choice = state.choose();
@@ -103,11 +109,9 @@ impl DiskTier {
                 }
                 Choice::Finish => {
                     self.step_compaction(compaction, u64::MAX)?;
-                    // Waits until the replaced files are deleted, before more is evicted.
-                    self.reaper.wait()?;
                 }
-                Choice::Merge(number) => self.drop_measured(number, Survivors::Live)?,
-                Choice::Evict(number) => self.drop_measured(number, Survivors::Read)?,
+                Choice::Merge(number) => self.drop_segment(number, Survivors::Live)?,
+                Choice::Evict(number) => self.drop_segment(number, Survivors::Read)?,
                 Choice::Seal => self.with_store(|store| {
                     store.segments.seal_active();
                     Ok(())
@@ -116,33 +120,9 @@ impl DiskTier {
         }
     }
 
-    /// Drops a segment, then measures the databases, which grow as rows are removed.
-    fn drop_measured(&self, number: u64, survivors: Survivors) -> Result<()> {
-        self.drop_segment(number, survivors)?;
-        self.measure()
-    }
-
-    /// Measures the disk usage of the databases.
-    pub(in crate::disk) fn measure(&self) -> Result<()> {
-        self.measure_after(0)
-    }
-
-    /// Measures the disk usage of the databases that were given at least `bytes` since the last
-    /// time.
-    pub(in crate::disk) fn measure_after(&self, bytes: u64) -> Result<()> {
-        self.with_store(|store| {
-            for database in store.databases.each_database().filter(|one| one.is_due(bytes)) {
-                let (before, now) = database.measure();
-                self.budget.grow(now);
-                self.budget.shrink(before);
-            }
-            Ok(())
-        })
-    }
-
     fn compaction_state(&self, is_compacting: bool) -> Result<CompactionState> {
         self.with_store(|store| {
-            let databases = &store.databases;
+            let tables = &store.tables;
             let run_stats = |run: &Arc<SortedRun>| RunStats {
                 number: run.number,
                 len: run.len(),
@@ -152,45 +132,44 @@ impl DiskTier {
                 droppable: run.droppable(),
                 is_rewritten: run.is_rewritten,
             };
-            let taken = databases.bytes() + databases.run_bytes();
-            let frozen_bytes = databases.frozen.as_ref().map(Database::bytes);
-            let most = frozen_bytes.unwrap_or(0) / 4 * 3;
-            let next_run = databases.runs.first().map_or(most, |run| run.len().min(2 * most));
+            let taken = store.journal.bytes() + tables.run_bytes();
+            let frozen_bytes = tables.frozen.as_ref().map(Memtable::bytes);
+            let most = frozen_bytes.unwrap_or(0);
+            let next_run = tables.runs.first().map_or(most, |run| run.len().min(2 * most));
             let meanwhile = self.budget.effective_limit() / 32;
             Ok(CompactionState {
                 limit: self.budget.effective_limit(),
                 excess: self.budget.excess(0),
                 excess_soon: self.budget.excess(2 * next_run + meanwhile),
                 room_soon: self.budget.room().saturating_sub(next_run.min(most) + meanwhile),
-                newest_bytes: databases.newest.bytes(),
-                newest_grown: databases.newest.has_grown(),
+                newest_bytes: newest_bytes(store),
+                newest_grown: !tables.newest.is_empty(),
                 frozen_bytes,
                 is_compacting,
-                runs: databases.runs.iter().map(run_stats).collect(),
+                runs: tables.runs.iter().map(run_stats).collect(),
                 sealed: store.segments.sealed(),
                 active: store.segments.has_active(),
-                reclaimable: store.segments.bytes() + taken.saturating_sub(2 * EMPTY_BYTES),
+                reclaimable: store.segments.bytes() + taken,
             })
         })
     }
 
-    /// Freezes the newest database and creates a new one.
+    /// Freezes the newest memtable, ends its journal file, and creates a new memtable.
     pub(in crate::disk) fn freeze(&self) -> Result<()> {
-        let number = self.with_store(|store| Ok(store.databases.newest.number))?;
-        let fresh = create_database(&self.context(), number + 1)?;
-        self.budget.grow(fresh.bytes());
         let mut state = self.state.write();
         let Some(store) = state.as_mut() else { return Ok(()) };
-        let frozen = std::mem::replace(&mut store.databases.newest, fresh);
-        store.databases.frozen = Some(frozen);
+        let next = store.journal.rotate()?;
+        let fresh = Memtable::new(store.tables.newest.number + 1, next);
+        let mut frozen = std::mem::replace(&mut store.tables.newest, fresh);
+        frozen.withdrawals = self.marker.withdrawals();
+        store.tables.frozen = Some(frozen);
         Ok(())
     }
 
-    /// Begins to compact the frozen database, if there is one, together with the sorted runs in
-    /// `replaced`. Rows of those that are evicted must be in no journal, so this may make a
-    /// checkpoint.
+    /// Begins to compact the frozen memtable, if there is one, together with the sorted runs in
+    /// `replaced`.
     ///
-    /// Without a frozen database, only one sorted run is rewritten. It keeps its number, so its
+    /// Without a frozen memtable, only one sorted run is rewritten. It keeps its number, so its
     /// rows stay newer or older than others as before.
     ///
     /// At most `room` bytes of rows that were read are copied.
@@ -200,14 +179,11 @@ impl DiskTier {
         room: u64,
     ) -> Result<Option<CompactionJob>> {
         self.with_store(|store| {
-            let Databases { frozen, runs, .. } = &store.databases;
+            let Tables { frozen, runs, .. } = &store.tables;
             let find = |number| runs.iter().find(|run| run.number == number);
             let named = |(number, survivors): &(u64, Survivors)| find(*number).map(|run| (run, *survivors));
             let most = if frozen.is_some() { usize::MAX } else { 1 };
             let replaced: Vec<_> = replaced.iter().filter_map(named).take(most).collect();
-            if replaced.iter().any(|(run, _)| !store.journal.is_dropped(run.journal)) {
-                store.checkpoint()?;
-            }
             let of_frozen = frozen.as_ref().map(|frozen| frozen.number);
             let of_run = replaced.first().map(|(run, _)| run.number);
             let Some(number) = of_frozen.or(of_run) else { return Ok(None) };
@@ -236,7 +212,6 @@ impl DiskTier {
     /// unlisted place is not recorded. After the run has its final name, no source may be dropped
     /// without that deletion: a source that cannot be deleted stays in the list, below the new run.
     fn install_run(&self, job: CompactionJob) -> Result<()> {
-        self.reaper.wait()?;
         let durability = self.marker.durability();
         let sync_names = || if durability == Durability::Synced { self.layout.sync_names() } else { Ok(()) };
         sync_names()?;
@@ -259,16 +234,15 @@ impl DiskTier {
         let frozen = {
             let mut state = self.state.write();
             let Some(store) = state.as_mut() else { return Ok(()) };
-            let frozen = if takes_frozen { store.databases.frozen.take() } else { None };
+            let frozen = if takes_frozen { store.tables.frozen.take() } else { None };
             let of_frozen = frozen.as_ref().map(|frozen| &frozen.counts);
             let run = run.map(|mut run| {
                 of_frozen.into_iter().for_each(|counts| run.counts.add_all(counts));
                 removed.iter().for_each(|source| run.counts.add_all(&source.live_copies()));
-                run.journal = store.journal.number();
                 run.is_rewritten = !sources.frozen;
                 Arc::new(run)
             });
-            store.databases.replace(&removed, run);
+            store.tables.replace(&removed, run);
             frozen
         };
         for run in removed {
@@ -276,12 +250,20 @@ impl DiskTier {
             let evicted = run.counts.live().saturating_sub(run.live_copies().live());
             self.evictions.fetch_add(evicted, Ordering::Relaxed);
         }
-        frozen.map_or(Ok(()), |frozen| self.reaper.delete(frozen))?;
-        if number.is_none() {
-            // No sorted run has the number of the database, so the database must be deleted at once.
-            done = done.and_then(|()| self.reaper.wait());
+        if let Some(Memtable { number, withdrawals, .. }) = frozen {
+            let dropped = self.layout.discard_databases(number);
+            let dropped = dropped.and_then(|()| self.with_store(|store| store.drop_journals(withdrawals)));
+            if let Err(error) = dropped {
+                tracing::warn!(target: "larder", %error, "cannot delete a journal file of the disk tier; it is deleted later");
+            }
         }
         // The counts are no longer exact. Opening the store again counts all rows.
         done.inspect_err(|_| self.needs_reopen.store(true, Ordering::Release))
     }
+}
+
+/// Bytes of the newest memtable, or half of those of its journal file if that is more. Then most rows were
+/// overwritten since.
+fn newest_bytes(store: &Store) -> u64 {
+    store.tables.newest.bytes().max(store.journal.len() / 2)
 }

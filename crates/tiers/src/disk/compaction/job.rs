@@ -1,11 +1,11 @@
 //! Writes a sorted run, a few rows with each `put`.
 //!
-//! The rows come from the frozen database and from sorted runs that are to be replaced. These are
+//! The rows come from the frozen memtable and from sorted runs that are to be replaced. These are
 //! still read meanwhile, and their rows may be overwritten or removed. So a copied row may be dead
 //! when the new run takes its place. That does no harm, because the newer row is found first.
 //!
 //! # Invariants
-//! - Every row of the frozen database that is valid when the new run takes its place was copied.
+//! - Every row of the frozen memtable that is valid when the new run takes its place was copied.
 //! - A tombstone is copied while an older place may have the row. A run that is to be replaced
 //!   counts as such a place, since it may outlive the process.
 //! - A tombstone is written for an evicted row too, while an older run may have the row.
@@ -16,12 +16,12 @@ use std::sync::Arc;
 use larder_core::Result;
 use sled::IVec;
 
-use crate::disk::db::database::{Database, Rows};
 use crate::disk::eviction::Survivors;
 use crate::disk::row::{REMOVED, Row};
 use crate::disk::run::sorted_run::{Cursor, Found, SortedRun};
 use crate::disk::run::writer::RunWriter;
 use crate::disk::store::Store;
+use crate::disk::table::memtable::{Memtable, Rows};
 
 /// At least this many bytes of a replaced run may be copied, even if that is more than half of it.
 /// So a small remainder of a run, all of it read, is not halved again and again.
@@ -64,7 +64,7 @@ impl ReplacedRun {
 
 /// The sources that a finished sorted run replaces.
 pub(in crate::disk) struct Sources {
-    /// Whether the run has the rows of the frozen database.
+    /// Whether the run has the rows of the frozen memtable.
     pub(in crate::disk) frozen: bool,
     /// The sorted runs to delete, lowest number first. In the other order, a crash could leave an
     /// old run that shows values overwritten in a newer one.
@@ -75,15 +75,16 @@ impl CompactionJob {
     /// Begins a run. The writer has the number of the source that the run replaces.
     pub(in crate::disk) fn begin(
         writer: RunWriter,
-        frozen: Option<&Database>,
+        frozen: Option<&Memtable>,
         replaced: &[(&Arc<SortedRun>, Survivors)],
         room: u64,
     ) -> Result<Self> {
-        let ahead = |frozen: &Database| {
+        let ahead = |frozen: &Memtable| {
             let mut rows = frozen.rows();
-            rows.next().map(|head| Peeked { rows, head })
+            let head = rows.next();
+            Peeked { rows, head }
         };
-        let frozen = frozen.map(ahead).transpose()?;
+        let frozen = frozen.map(ahead);
         let room = room / replaced.len().max(1) as u64;
         let sources = replaced.iter().map(|(run, survivors)| ReplacedRun::begin(run, *survivors, room));
         Ok(Self { writer, frozen, sources: sources.collect::<Result<_>>()? })
@@ -114,11 +115,11 @@ impl CompactionJob {
 
     fn advance_frozen(&mut self, store: &Store) -> Result<()> {
         let Some(ahead) = &mut self.frozen else { return Ok(()) };
-        let next = ahead.rows.next()?;
+        let next = ahead.rows.next();
         let Some((row, value)) = std::mem::replace(&mut ahead.head, next) else { return Ok(()) };
-        let databases = &store.databases;
-        let is_needed = &*value != REMOVED || databases.runs_may_hold(&row, |_| true);
-        if is_needed && !databases.newest.contains(&row)? { self.writer.push(&row, &value) } else { Ok(()) }
+        let tables = &store.tables;
+        let is_needed = &*value != REMOVED || tables.runs_may_hold(&row, |_| true);
+        if is_needed && !tables.newest.contains(&row) { self.writer.push(&row, &value) } else { Ok(()) }
     }
 
     fn advance_run(&mut self, store: &Store, at: usize) -> Result<()> {
@@ -136,7 +137,7 @@ impl CompactionJob {
             return self.copy_tombstone(store, &run, &row);
         }
         let _stripe = store.lock(&row);
-        if store.databases.is_shadowed(&row, run.number)? {
+        if store.tables.is_shadowed(&row, run.number)? {
             return Ok(());
         }
         self.writer.push(&row, &found.value)?;
@@ -149,9 +150,9 @@ impl CompactionJob {
 
     /// Writes a tombstone for a row, if an older run may have the row.
     fn copy_tombstone(&mut self, store: &Store, run: &SortedRun, row: &[u8]) -> Result<()> {
-        let databases = &store.databases;
-        let is_needed = databases.runs_may_hold(row, |other| other.number < run.number);
-        if is_needed && !databases.is_shadowed(row, run.number)? {
+        let tables = &store.tables;
+        let is_needed = tables.runs_may_hold(row, |other| other.number < run.number);
+        if is_needed && !tables.is_shadowed(row, run.number)? {
             self.writer.push(row, REMOVED)
         } else {
             Ok(())

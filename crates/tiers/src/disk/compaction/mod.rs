@@ -6,4 +6,3 @@
 pub(in crate::disk) mod driver;
 pub(in crate::disk) mod job;
 pub(in crate::disk) mod picker;
-pub(in crate::disk) mod reaper;

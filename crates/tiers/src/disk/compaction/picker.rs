@@ -6,8 +6,11 @@ use crate::disk::segment::files::Sealed;
 /// Above this number, segments are merged even within the budget, because each holds a file open.
 const SEGMENTS_MAX: usize = 512;
 
-/// Smaller databases are not frozen for their size: an empty one has half as much.
-const DATABASE_BYTES_MIN: u64 = 2 << 20;
+/// Smaller memtables are not frozen for their size.
+const MEMTABLE_BYTES_MIN: u64 = 256 << 10;
+
+/// Larger memtables are always frozen. Two of them may be in memory.
+const MEMTABLE_BYTES_MAX: u64 = 32 << 20;
 
 /// Above this number, sorted runs are merged, because the look-up of an absent row asks each of
 /// them.
@@ -28,11 +31,11 @@ pub(in crate::disk) struct CompactionState {
     pub(in crate::disk) excess_soon: u64,
     /// Bytes that are free after this sorted run and the writes meanwhile.
     pub(in crate::disk) room_soon: u64,
-    /// Bytes of the newest database.
+    /// Bytes of the newest memtable.
     pub(in crate::disk) newest_bytes: u64,
-    /// Whether the newest database is larger than an empty one.
+    /// Whether the newest memtable has rows.
     pub(in crate::disk) newest_grown: bool,
-    /// Bytes of the frozen database, if there is one.
+    /// Bytes of the frozen memtable, if there is one.
     pub(in crate::disk) frozen_bytes: Option<u64>,
     /// Whether a sorted run is being written.
     pub(in crate::disk) is_compacting: bool,
@@ -93,9 +96,9 @@ pub(in crate::disk) type RunsToReplace = Vec<(u64, Survivors)>;
 pub(in crate::disk) enum Choice {
     /// Nothing: usage is within the budget.
     Idle,
-    /// Freeze the newest database and create a new one.
+    /// Freeze the newest memtable and create a new one.
     Freeze,
-    /// Begin a sorted run of the frozen database and the copied entries of other runs.
+    /// Begin a sorted run of the frozen memtable and the copied entries of other runs.
     Compact(RunsToReplace),
     /// Continue the sorted run in progress with more rows. The budget is exceeded only a little.
     Advance,
@@ -109,6 +112,11 @@ pub(in crate::disk) enum Choice {
     Seal,
     /// Nothing is left to drop.
     GiveUp,
+}
+
+/// The size above which a memtable is frozen, with this limit of the budget.
+pub(in crate::disk) fn memtable_bytes_max(limit: u64) -> u64 {
+    (limit / 16).clamp(MEMTABLE_BYTES_MIN, MEMTABLE_BYTES_MAX)
 }
 
 impl CompactionState {
@@ -146,9 +154,9 @@ impl CompactionState {
         }
     }
 
-    /// The next step for databases and sorted runs, if there is one.
+    /// The next step for memtables and sorted runs, if there is one.
     fn choose_for_rows(&self) -> Option<Choice> {
-        let is_full = self.newest_bytes > (self.limit / 16).max(DATABASE_BYTES_MIN);
+        let is_full = self.newest_bytes > memtable_bytes_max(self.limit);
         match (self.is_compacting, self.frozen_bytes) {
             (true, _) => is_full.then_some(Choice::Finish),
             (false, Some(_)) => Some(Choice::Compact(self.runs_to_replace())),
@@ -187,9 +195,9 @@ impl CompactionState {
         self.runs.iter().rev().filter(|run| run.is_worth_dropping())
     }
 
-    /// Chooses the sorted runs to replace together with the frozen database.
+    /// Chooses the sorted runs to replace together with the frozen memtable.
     ///
-    /// They free enough for the next database to grow and to be compacted, so that no `put` waits
+    /// They free enough for the next memtable to grow and to be compacted, so that no `put` waits
     /// for room. Up to half of a run too little is left for the next time.
     fn runs_to_replace(&self) -> RunsToReplace {
         let mut need = self.excess_soon;
@@ -253,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn database_is_frozen_at_a_sixteenth_of_the_budget_and_compacted() {
+    fn memtable_is_frozen_at_a_sixteenth_of_the_budget_and_compacted() {
         let full = State { newest_bytes: 5 * MIB, ..State::default() };
         check(full.clone(), Choice::Freeze);
         check(State { is_compacting: true, ..full.clone() }, Choice::Finish);
@@ -320,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn active_segment_and_newest_database_are_evicted_last() {
+    fn active_segment_and_newest_memtable_are_evicted_last() {
         let over = State { excess: 1, excess_soon: 1, newest_bytes: MIB, ..State::default() };
         check(State { active: true, newest_grown: true, ..over.clone() }, Choice::Seal);
         check(State { newest_grown: true, ..over.clone() }, Choice::Freeze);

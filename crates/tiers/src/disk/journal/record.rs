@@ -15,26 +15,15 @@ const VALUE: u8 = 2;
 const CLEARED: u8 = 3;
 const TALLY: u8 = 4;
 
-/// Values up to this many bytes are stored whole in every record. That includes every pointer.
-const SHORT_MAX: usize = 32;
-
 /// How a row changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::disk) enum Change<'a> {
     /// The row was removed.
     Removed,
-    /// The row got a value with this hash.
+    /// The row got a value with this hash. Earlier builds recorded so what a database had.
     Hash(u64),
     /// The row got this value.
     Value(&'a [u8]),
-}
-
-impl<'a> Change<'a> {
-    /// The change of a row that gets `value`. Holds the whole value if `is_kept`, and otherwise
-    /// only a hash to recognize it.
-    pub(in crate::disk) fn to(value: &'a [u8], is_kept: bool) -> Self {
-        if is_kept || value.len() <= SHORT_MAX { Self::Value(value) } else { Self::Hash(hash(value)) }
-    }
 }
 
 /// A record of the journal.
@@ -42,13 +31,13 @@ impl<'a> Change<'a> {
 pub(in crate::disk) enum Record<'a> {
     /// A row changed.
     Row(&'a [u8], Change<'a>),
-    /// Everything before is cleared, and so is every database below this number.
+    /// Everything before is cleared, and so is every sorted run below this number.
     Cleared(u64),
-    /// The databases were closed with this number of rows and this checksum.
+    /// The tier was closed with this number of rows and this checksum.
     Tally(Tally),
 }
 
-/// Number of rows in all databases, and a checksum over them.
+/// Number of all rows, and a checksum over them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::disk) struct Tally {
     /// Number of valid rows.

@@ -15,17 +15,18 @@ use std::path::Path;
 use foldhash::fast::RandomState;
 use larder_core::Result;
 
-use crate::disk::db::databases::Databases;
 use crate::disk::journal::record::{self, Change, HEAD_LEN, Head, Record, Tally};
 use crate::disk::journal::writer::{HEADER_LEN, header};
 use crate::disk::layout::{Layout, unavailable};
+use crate::disk::row::REMOVED;
+use crate::disk::table::tables::Tables;
 
 /// The last record of each row, and of the whole store.
 #[derive(Default)]
 pub(in crate::disk) struct Replay {
     /// The number of the last journal. Zero if there is none.
     pub(in crate::disk) last: u64,
-    /// Databases below this number were cleared.
+    /// Sorted runs below this number were cleared.
     pub(in crate::disk) cleared: u64,
     /// The number of rows and their checksum, if the databases were closed.
     pub(in crate::disk) tally: Option<Tally>,
@@ -47,13 +48,16 @@ enum End {
 }
 
 impl Replay {
-    /// Reads all journals. `None` if one is damaged, because the state of the rows is unknown then.
+    /// Reads all journals. `None` if one is damaged or missing, because the state of the rows is unknown then.
     ///
     /// After a crash of the machine, bytes that were not synced may have any value, and no record
     /// after them was acknowledged. So with `is_torn`, damage only ends a journal.
     pub(in crate::disk) fn read(layout: &Layout, is_torn: bool) -> Result<Option<Self>> {
         let mut replay = Self::default();
         for (number, path) in layout.journals()? {
+            if replay.last > 0 && number != replay.last + 1 {
+                return Ok(None);
+            }
             match replay.read_one(number, &path).map_err(|error| unavailable(&path, error))? {
                 End::Damage if !is_torn => return Ok(None),
                 _ => replay.last = number,
@@ -106,34 +110,53 @@ impl Replay {
         }
     }
 
-    /// Returns whether there was no journal.
-    pub(in crate::disk) fn is_empty(&self) -> bool {
-        self.last == 0
+    /// The rows with a value.
+    #[cfg(test)]
+    pub(in crate::disk) fn values(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.rows.iter().filter_map(|(row, last)| match last {
+            Last::Value(value) => Some((&row[..], &value[..])),
+            _ => None,
+        })
     }
 
-    /// Returns whether the journals say only that the databases were closed with this tally.
-    pub(in crate::disk) fn is_closed_with(&self, tally: Tally) -> bool {
-        self.tally == Some(tally) && self.rows.is_empty() && self.cleared == 0
-    }
-
-    /// Applies the journals to the databases.
-    pub(in crate::disk) fn apply(&self, databases: &Databases) -> Result<()> {
+    /// Applies the journals to the tables.
+    pub(in crate::disk) fn apply(&self, tables: &Tables) -> Result<()> {
         for (row, last) in &self.rows {
-            let found = databases.get(row)?;
+            let found = tables.get(row)?;
             match (last, found) {
                 (Last::Value(value), found) if found.as_deref() != Some(value) => {
-                    databases.insert(row, value.as_slice())?;
+                    tables.insert(row, value.as_slice())?;
                 }
                 (Last::Removed, Some(_)) => {
-                    databases.remove(row)?;
+                    tables.remove(row)?;
                 }
                 (Last::Hash(hash), Some(found)) if record::hash(&found) != *hash => {
-                    databases.remove(row)?;
+                    tables.remove(row)?;
                 }
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Fills the newest memtable as it was when the tier was closed. The counts of the sorted runs are those
+    /// of that time already. Returns whether the rows are those of the tally.
+    pub(in crate::disk) fn restore(&self, tables: &Tables) -> bool {
+        let newest = &tables.newest;
+        for (row, last) in &self.rows {
+            match last {
+                Last::Value(value) => {
+                    newest.counts.add(row, value);
+                    newest.insert(row, value.as_slice().into());
+                }
+                Last::Removed if tables.runs_may_hold(row, |_| true) => {
+                    newest.insert(row, REMOVED.into());
+                }
+                Last::Removed => {}
+                Last::Hash(_) => return false,
+            }
+        }
+        self.tally == Some(tables.tally())
     }
 }
 

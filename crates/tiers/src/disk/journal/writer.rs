@@ -1,22 +1,20 @@
-//! The write-ahead log of row changes since the databases were last flushed.
+//! The write-ahead log: row changes that are in no sorted run yet.
 //!
-//! Each change is appended with one `write(2)`. sled writes its changes to the operating system
-//! only twice a second. A process that is killed in between leaves databases that show removed or
-//! overwritten values. So each change is recorded here before it is made in a database. The next
-//! open applies the last record of each row (`replay`).
+//! Each change is appended with one `write(2)` before it is made in the memtable, so a process that is killed
+//! loses none. The next open applies the last record of each row (`replay`).
 //!
 //! # Invariants
 //! - The writer of a row records the change first, and holds the row's stripe lock for both. So the
 //!   order of records is the order of changes.
-//! - A file that [`rotate`](Journal::rotate) ended is deleted only after all databases were flushed
-//!   since.
-//! - The last record of an absent row never has a value. So the removal of an absent row needs no
-//!   record. (A row is evicted with a sorted run only after the files that may have a record of it
-//!   are deleted.)
+//! - A memtable is frozen together with the present file: [`rotate`](Journal::rotate) ends the file, and
+//!   later changes are in later files.
+//! - A file that was ended is deleted after the changes in it are in sorted runs. The oldest file is deleted
+//!   first, so no older value can outlive a newer record.
 //! - A file is not appended to after a failure, so only its end can be torn.
 //! - If a removal cannot be recorded, the marker is deleted. So nothing is trusted if the process
-//!   ends before the next flush.
+//!   ends before the memtable is in a sorted run.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
@@ -31,7 +29,7 @@ use crate::disk::journal::record::{Change, Record, Tally};
 use crate::disk::layout::{Layout, remove_file, rounded, unavailable};
 use crate::disk::recovery::OpenContext;
 use crate::disk_budget::BudgetShare;
-use crate::durable_sync::{is_removed, sync_dir};
+use crate::durable_sync::sync_dir;
 use crate::private_file;
 
 const MAGIC: &[u8; 4] = b"LRDJ";
@@ -50,9 +48,9 @@ pub(in crate::disk) struct Journal {
     durability: Durability,
     tail: Mutex<Tail>,
     counted: AtomicU64,
-    /// Files below this number are deleted.
-    dropped_below: AtomicU64,
-    /// Databases and sorted runs below this number were cleared, but may not be deleted yet.
+    /// The numbers of the files that exist.
+    files: Mutex<BTreeSet<u64>>,
+    /// Sorted runs below this number were cleared, but may not be deleted yet.
     void_below: AtomicU64,
     synced: Mutex<Synced>,
 }
@@ -86,7 +84,8 @@ impl Journal {
     /// first record. Existing files are counted as usage.
     pub(in crate::disk) fn after(last: u64, context: &OpenContext<'_>) -> Result<Self> {
         let OpenContext { layout, budget, marker, .. } = context;
-        let counted: u64 = layout.journals()?.iter().map(|(_, path)| rounded_len(path)).sum();
+        let journals = layout.journals()?;
+        let counted: u64 = journals.iter().map(|(_, path)| rounded_len(path)).sum();
         budget.grow(counted);
         Ok(Self {
             layout: (*layout).clone(),
@@ -95,7 +94,7 @@ impl Journal {
             durability: marker.durability(),
             tail: Mutex::new(Tail { file: None, number: last + 1, len: 0, buffer: Vec::new() }),
             counted: AtomicU64::new(counted),
-            dropped_below: AtomicU64::new(if counted == 0 { last + 1 } else { 0 }),
+            files: Mutex::new(journals.into_iter().map(|(number, _)| number).collect()),
             void_below: AtomicU64::new(0),
             synced: Mutex::default(),
         })
@@ -113,8 +112,7 @@ impl Journal {
 
     /// Records that `row` is about to get `value`.
     pub(in crate::disk) fn set(&self, row: &[u8], value: &[u8]) -> Result<()> {
-        let change = Change::to(value, self.durability > Durability::Buffered);
-        self.append_durably(&Record::Row(row, change))
+        self.append_durably(&Record::Row(row, Change::Value(value)))
     }
 
     /// Records that `row` is about to be removed. The caller waits for durability with
@@ -124,7 +122,7 @@ impl Journal {
     /// fails too.
     pub(in crate::disk) fn remove(&self, row: &[u8]) -> Result<()> {
         self.append(&Record::Row(row, Change::Removed)).map(drop).or_else(|error| {
-            tracing::warn!(target: "larder", %error, "cannot record a removal in the journal; if the process is killed before the next flush, the next open starts empty");
+            tracing::warn!(target: "larder", %error, "cannot record a removal in the journal; if the process is killed before the next sorted run, the next open starts empty");
             self.marker.withdraw().map_err(|_| error)
         })
     }
@@ -143,14 +141,14 @@ impl Journal {
         self.sync(&written)
     }
 
-    /// Records that everything before is cleared, including all databases below number `below`.
+    /// Records that everything before is cleared, including all sorted runs below number `below`.
     pub(in crate::disk) fn clear(&self, below: u64) -> Result<()> {
         self.append_durably(&Record::Cleared(below))?;
         self.void_below.fetch_max(below, Ordering::AcqRel);
         Ok(())
     }
 
-    /// Records how many rows the databases have when they are closed, and their checksum.
+    /// Records how many rows there are when the tier is closed, and their checksum.
     pub(in crate::disk) fn tally(&self, tally: Tally) -> Result<()> {
         self.append_durably(&Record::Tally(tally))
     }
@@ -190,6 +188,7 @@ impl Journal {
         if self.durability == Durability::Synced {
             path.parent().map_or(Ok(()), sync_dir)?;
         }
+        self.files.lock().insert(tail.number);
         let file = Arc::new(file);
         tail.file = Some(Arc::clone(&file));
         self.advance(tail, HEADER_LEN as u64);
@@ -236,29 +235,25 @@ impl Journal {
         self.tail.lock().number
     }
 
-    /// Returns whether the files up to this number are deleted.
-    pub(in crate::disk) fn is_dropped(&self, number: u64) -> bool {
-        self.dropped_below.load(Ordering::Acquire) > number
+    /// Bytes of the present file.
+    pub(in crate::disk) fn len(&self) -> u64 {
+        self.tail.lock().len
     }
 
-    /// Returns whether another program removed the present file.
+    /// Bytes that all files take on disk.
+    pub(in crate::disk) fn bytes(&self) -> u64 {
+        self.counted.load(Ordering::Acquire)
+    }
+
+    /// Number of files.
+    pub(in crate::disk) fn files(&self) -> usize {
+        self.files.lock().len()
+    }
+
+    /// Returns whether another program removed a file.
     pub(in crate::disk) fn is_removed(&self) -> bool {
-        self.tail.lock().file.as_ref().is_some_and(|file| is_removed(file))
-    }
-
-    /// Size of a file above which the databases should be flushed.
-    fn file_bytes_max(&self) -> u64 {
-        (self.budget.effective_limit() / 32).clamp(128 << 10, 16 << 20)
-    }
-
-    /// Returns whether the databases should be flushed, so that the journal can be deleted.
-    pub(in crate::disk) fn is_due(&self) -> bool {
-        self.tail.lock().len >= self.file_bytes_max()
-    }
-
-    /// Returns whether a flush cannot be postponed any longer.
-    pub(in crate::disk) fn is_overdue(&self) -> bool {
-        self.counted.load(Ordering::Acquire) > self.file_bytes_max().saturating_mul(4)
+        let files = self.files.lock();
+        files.iter().any(|number| !std::fs::exists(self.layout.journal(*number)).unwrap_or(true))
     }
 
     /// Ends the present file. Returns the number of the next one.
@@ -282,11 +277,11 @@ impl Journal {
         durable.map(|()| next).map_err(Into::into)
     }
 
-    /// Deletes the files below `number`, after all databases were flushed since those files ended.
+    /// Deletes the files below `number`, whose changes are in sorted runs, oldest first.
     ///
-    /// That flush also contains the removals behind the first `withdrawals` withdrawals of the
-    /// marker, so the marker is restored if there were no more. Remains of a clear are deleted
-    /// first, because only the journal says that they are void.
+    /// The runs also lack the rows of the first `withdrawals` withdrawals of the marker, so the marker is
+    /// restored if there were no more. Remains of a clear are deleted first, because only the journal says
+    /// that they are void.
     pub(in crate::disk) fn drop_before(&self, number: u64, withdrawals: u64) -> Result<()> {
         let void = self.void_below.load(Ordering::Acquire);
         if void > 0 {
@@ -296,14 +291,15 @@ impl Journal {
             self.layout.sync_names()?;
         }
         self.void_below.store(0, Ordering::Release);
-        for (found, path) in self.layout.journals()? {
-            if found < number {
-                let bytes = rounded_len(&path);
-                remove_file(&path)?;
-                self.forget(bytes);
-            }
+        let mut files = self.files.lock();
+        while let Some(oldest) = files.first().copied().filter(|oldest| *oldest < number) {
+            let path = self.layout.journal(oldest);
+            let bytes = rounded_len(&path);
+            remove_file(&path)?;
+            files.remove(&oldest);
+            self.forget(bytes);
         }
-        self.dropped_below.fetch_max(number, Ordering::AcqRel);
+        drop(files);
         self.marker.restore(withdrawals).map_err(|error| unavailable(self.layout.dir(), error))
     }
 

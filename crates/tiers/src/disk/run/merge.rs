@@ -1,4 +1,4 @@
-//! Merges the rows of all databases and sorted runs in key order. Each row comes from the first
+//! Merges the rows of all memtables and sorted runs in key order. Each row comes from the first
 //! place that has it.
 
 use std::sync::Arc;
@@ -6,9 +6,9 @@ use std::sync::Arc;
 use larder_core::Result;
 use sled::IVec;
 
-use crate::disk::db::database::Rows;
-use crate::disk::db::databases::Databases;
 use crate::disk::run::sorted_run::Cursor;
+use crate::disk::table::memtable::Rows;
+use crate::disk::table::tables::Tables;
 
 /// A merging iterator over all rows.
 pub(in crate::disk) struct Merge {
@@ -22,7 +22,7 @@ struct Peeked {
 }
 
 enum Source {
-    Database(Box<Rows>),
+    Memtable(Rows),
     SortedRun(Cursor),
 }
 
@@ -35,7 +35,7 @@ impl Peeked {
 
     fn advance(&mut self) -> Result<Option<(IVec, IVec)>> {
         let next = match &mut self.rows {
-            Source::Database(rows) => rows.next()?,
+            Source::Memtable(rows) => rows.next(),
             Source::SortedRun(cursor) => cursor.next()?.map(|(row, found)| (row, found.value)),
         };
         Ok(std::mem::replace(&mut self.head, next))
@@ -44,9 +44,9 @@ impl Peeked {
 
 impl Merge {
     /// Begins with the first row.
-    pub(in crate::disk) fn new(databases: &Databases) -> Result<Self> {
-        let sources = databases.each_database().map(|database| Source::Database(Box::new(database.rows())));
-        let runs = databases.runs.iter().map(|run| Source::SortedRun(Cursor::new(Arc::clone(run))));
+    pub(in crate::disk) fn new(tables: &Tables) -> Result<Self> {
+        let sources = tables.each_memtable().map(|memtable| Source::Memtable(memtable.rows()));
+        let runs = tables.runs.iter().map(|run| Source::SortedRun(Cursor::new(Arc::clone(run))));
         Ok(Self { places: sources.chain(runs).map(Peeked::of).collect::<Result<_>>()? })
     }
 

@@ -50,8 +50,6 @@ pub(in crate::disk) struct SortedRun {
     pub(in crate::disk) number: u64,
     /// Counts the valid rows of this run.
     pub(in crate::disk) counts: Counts,
-    /// Journal files above this number have no record of a row that is valid in this run.
-    pub(in crate::disk) journal: u64,
     /// Whether the run was rewritten from an earlier run of the same number.
     pub(in crate::disk) is_rewritten: bool,
     path: PathBuf,
@@ -88,7 +86,6 @@ impl SortedRun {
         Self {
             number,
             counts: Counts::default(),
-            journal: 0,
             is_rewritten: false,
             path,
             file: ReadAt::new(file),

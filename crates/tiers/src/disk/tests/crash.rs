@@ -33,7 +33,7 @@ enum Step {
     Get(u64),
     Clear,
     Flush,
-    /// Compacts the newest database together with a sorted run.
+    /// Compacts the newest memtable together with a sorted run.
     Rotate,
     /// Drops a segment after copying all of its entries.
     Merge,
@@ -139,7 +139,7 @@ impl Subject {
         }
     }
 
-    /// Compacts the newest database together with an older sorted run.
+    /// Compacts the newest memtable together with an older sorted run.
     fn rotate(&self, number: u64) {
         let Self::Disk(tier) = self else { return };
         let some = |run: &u64| mix(*run, number, 5).is_multiple_of(3);

@@ -42,7 +42,7 @@ pub(super) fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
-fn journals(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn journals(dir: &Path) -> Vec<PathBuf> {
     let mut found: Vec<_> =
         fs::read_dir(dir.join("journal")).unwrap().map(|entry| entry.unwrap().path()).collect();
     found.sort();
@@ -82,22 +82,18 @@ fn directory_without_a_marker_starts_empty() {
     assert_eq!((usage(&tier), segment_files(dir.path())), ((0, 0), 0));
 }
 
-/// Simulates a crash of the machine: only the synced state of the databases is left.
 #[test]
 fn crashed_machine_loses_no_synced_entry() {
     let dir = TempDir::new().unwrap();
     let tier = open_as(dir.path(), Durability::Synced);
     fill(&tier);
     (20..40).for_each(|name| put(&tier, name, noise(1, 50)));
-    now(tier.flush()).unwrap();
-    let synced = as_if_killed(dir.path());
+    rotate(&tier, &[]);
     fill(&tier);
     (20..30).for_each(|name| assert!(now(tier.remove(&key(name))).unwrap()));
     (30..40).for_each(|name| put(&tier, name, noise(2, 9000)));
     for tail in [&[][..], &[0; 40], &[7; 3]] {
         let lost = as_if_killed(dir.path());
-        fs::remove_dir_all(lost.path().join("db")).unwrap();
-        copy_tree(&synced.path().join("db"), &lost.path().join("db"));
         let journal = journals(lost.path()).pop().unwrap();
         let mut bytes = fs::read(&journal).unwrap();
         bytes.extend_from_slice(tail);
@@ -153,8 +149,8 @@ fn removal_that_cannot_be_journaled_withdraws_the_marker_until_a_flush() {
     let dir = TempDir::new().unwrap();
     let tier = open_as(dir.path(), Durability::Flushed);
     fill(&tier);
-    now(tier.flush()).unwrap();
-    assert_eq!(journals(dir.path()), Vec::<PathBuf>::new(), "a flush drops the journal");
+    rotate(&tier, &[]);
+    assert_eq!(journals(dir.path()), Vec::<PathBuf>::new(), "the rows are in a sorted run");
     fs::rename(dir.path().join("journal"), dir.path().join("away")).unwrap();
     let key = key(1);
     assert!(now(tier.put(&key, &frame(&key, noise(7, 100)))).is_err());
@@ -177,7 +173,7 @@ fn clear_is_effective_from_its_journal_record_on() {
     let tier = open_as(dir.path(), Durability::Flushed);
     fill(&tier);
     let before = as_if_killed(dir.path());
-    tier.with_store(|store| store.journal.clear(store.databases.newest.number + 1)).unwrap();
+    tier.with_store(|store| store.journal.clear(store.tables.newest.number + 1)).unwrap();
     put(&tier, "after", noise(1, 100));
     let after = as_if_killed(dir.path());
     assert!(is_filled(&open_as(before.path(), Durability::Flushed)));
@@ -191,55 +187,14 @@ fn size_of_the_journal_is_bounded() {
     let dir = TempDir::new().unwrap();
     let tier = open_as(dir.path(), Durability::Flushed);
     let mut most = 0;
-    for round in 0..6000 {
+    for round in 0..30_000 {
         put(&tier, round % 10, noise(round, 900));
         if round % 100 == 0 {
             most = most.max(super::super::layout::bytes_in(&dir.path().join("journal")));
         }
     }
-    assert!((MIB..=5 * MIB).contains(&most), "{most} bytes of journals");
-    tier.reaper.wait().unwrap();
+    assert!((4 * MIB..=9 * MIB).contains(&most), "{most} bytes of journals");
     assert_near(tier.usage().bytes, dir.path());
-}
-
-/// Truncates and overwrites every file of a database.
-#[test]
-fn corrupt_database_never_shows_overwritten_values() {
-    let dir = TempDir::new().unwrap();
-    let tier = open(dir.path());
-    (0..200).for_each(|name| put(&tier, name, noise(name + 1, 300)));
-    now(tier.flush()).unwrap();
-    (0..200).for_each(|name| put(&tier, name, noise(name, 300)));
-    drop(tier);
-    let number = "db/00000000000000000001";
-    let mut cases = 0;
-    for entry in fs::read_dir(dir.path().join(number)).unwrap() {
-        let entry = entry.unwrap();
-        if !entry.file_type().unwrap().is_file() {
-            continue;
-        }
-        let bytes = fs::read(entry.path()).unwrap();
-        for damage in damaged(&bytes) {
-            cases += 1;
-            let copy = as_if_killed(dir.path());
-            fs::write(copy.path().join(number).join(entry.file_name()), &damage).unwrap();
-            let tier = open(copy.path());
-            for name in 0..200 {
-                let found = now(tier.get(&key(name)));
-                let expected = whole(name, noise(name, 300));
-                assert!(
-                    found.as_ref().is_ok_and(|found| found.is_none() || *found == expected),
-                    "{:?}, {} of {} bytes: {found:?}",
-                    entry.file_name(),
-                    damage.len(),
-                    bytes.len()
-                );
-            }
-            put(&tier, "k", noise(1, 100));
-            assert_eq!(get(&tier, "k"), whole("k", noise(1, 100)));
-        }
-    }
-    assert!((10..100).contains(&cases), "{cases} cases");
 }
 
 pub(super) fn damaged(bytes: &[u8]) -> Vec<Vec<u8>> {

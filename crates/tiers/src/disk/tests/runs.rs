@@ -4,10 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::recovery::{as_if_killed, copy_tree, damaged, open_as};
+use super::recovery::{as_if_killed, copy_tree, damaged, journals, open_as};
 use super::*;
-use crate::disk::db::database::Database;
-use crate::disk::layout::Layout;
 
 /// Puts every name below `names` that `which` accepts, with a payload of `seed`.
 fn fill(tier: &DiskTier, names: u64, seed: u64, which: impl Fn(u64) -> bool) {
@@ -18,7 +16,7 @@ fn of_seed(name: u64, seed: u64) -> Option<Bytes> {
     whole(name, noise(name + 1000 * seed, 150))
 }
 
-/// Writes three databases that overwrite each other's rows. Returns the values that are valid
+/// Fills three memtables that overwrite each other's rows. Returns the values that are valid
 /// afterwards.
 pub(super) fn layered(dir: &Path) -> (DiskTier, Vec<Option<Bytes>>) {
     let tier = open_as(dir, Durability::Flushed);
@@ -115,7 +113,7 @@ fn eviction_never_shows_overwritten_values() {
     assert_eq!(runs(&tier), [1, 3]);
 }
 
-/// Kills the process between the steps that put a sorted run in place of a database and two runs.
+/// Kills the process between the steps that put a sorted run in place of a memtable and two runs.
 #[test]
 fn process_killed_during_compaction_loses_no_entry() {
     let dir = TempDir::new().unwrap();
@@ -131,7 +129,6 @@ fn process_killed_during_compaction_loses_no_entry() {
     while tier.compaction.read().is_some() {
         tier.step_compaction(&mut tier.compaction.write(), 7).unwrap();
     }
-    tier.reaper.wait().unwrap();
     let done = as_if_killed(dir.path());
     check_all(&tier, &expected, "packed");
     for what in ["begun", "its pack is whole", "one of two packs is gone", "done"] {
@@ -259,13 +256,13 @@ fn random_calls(seed: u64, survivors: Survivors) {
     }
 }
 
-/// Begins a compaction of the newest database and some sorted runs, if none is in progress.
+/// Begins a compaction of the newest memtable and some sorted runs, if none is in progress.
 fn begin(tier: &DiskTier, rng: &mut fastrand::Rng, survivors: Survivors) {
     let mut compaction = tier.compaction.write();
     if compaction.is_some() {
         return;
     }
-    if tier.with_store(|store| Ok(store.databases.frozen.is_none())).unwrap() {
+    if tier.with_store(|store| Ok(store.tables.frozen.is_none())).unwrap() {
         tier.freeze().unwrap();
     }
     let some = runs(tier).into_iter().filter(|_| rng.bool());
@@ -322,10 +319,6 @@ fn usage_of_an_unfinished_run_is_released() {
     assert_eq!(fs::read_dir(dir.path().join("packs")).unwrap().count(), 2);
 }
 
-fn database(dir: &Path, number: u64) -> PathBuf {
-    dir.join(format!("db/{number:020}"))
-}
-
 fn run(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("packs/{number:020}.pack"))
 }
@@ -354,17 +347,17 @@ impl Undeletable {
 }
 
 #[test]
-fn database_without_valid_rows_is_deleted_at_once() {
+fn memtable_without_valid_rows_leaves_neither_run_nor_journal() {
     let dir = TempDir::new().unwrap();
     let tier = open_as(dir.path(), Durability::Flushed);
     put(&tier, "k", noise(1, 100));
     tier.freeze().unwrap();
     put(&tier, "k", noise(2, 100));
-    assert!(database(dir.path(), 1).exists());
+    assert_eq!(journals(dir.path()).len(), 2);
     *tier.compaction.write() = tier.begin_compaction(&[], u64::MAX).unwrap();
     tier.step_compaction(&mut tier.compaction.write(), u64::MAX).unwrap();
     assert!(runs(&tier).is_empty());
-    assert!(!database(dir.path(), 1).exists(), "nothing would say that it is spent");
+    assert_eq!(journals(dir.path()).len(), 1);
     assert!(now(tier.remove(&key("k"))).unwrap());
     now(tier.flush()).unwrap();
     assert_eq!(get(&open(as_if_killed(dir.path()).path()), "k"), None);
@@ -410,40 +403,6 @@ fn clear_that_cannot_delete_a_run_still_removes_all_entries() {
     now(tier.flush()).unwrap();
     assert!(!run(dir.path(), 1).exists());
     assert_eq!(usage(&open(as_if_killed(dir.path()).path())).0, 0);
-}
-
-#[test]
-fn clear_without_a_journal_record_has_no_effect() {
-    let dir = TempDir::new().unwrap();
-    let tier = open_as(dir.path(), Durability::Flushed);
-    fill(&tier, 100, 1, |_| true);
-    rotate(&tier, &[]);
-    fill(&tier, 100, 2, |_| true);
-    tier.freeze().unwrap();
-    fill(&tier, 100, 3, |name| name < 50);
-    now(tier.flush()).unwrap();
-    let killed = as_if_killed(dir.path());
-    let number = tier.with_store(|store| Ok(store.databases.newest.number)).unwrap();
-    let layout = Layout::prepare(killed.path().to_owned()).unwrap();
-    assert!(Database::open(&layout, number + 1, MIB).is_ok());
-    let expected: Vec<_> = (0..100).map(|name| of_seed(name, if name < 50 { 3 } else { 2 })).collect();
-    for _ in 0..2 {
-        check_all(&open(killed.path()), &expected, "killed while it cleared");
-    }
-}
-
-#[test]
-fn database_directory_that_sled_never_opened_is_ignored() {
-    let dir = TempDir::new().unwrap();
-    let (tier, expected) = layered(dir.path());
-    now(tier.flush()).unwrap();
-    let killed = as_if_killed(dir.path());
-    let number = tier.with_store(|store| Ok(store.databases.newest.number)).unwrap();
-    let begun = database(killed.path(), number + 1);
-    fs::create_dir_all(begun.join("blobs")).unwrap();
-    fs::write(begun.join("conf"), "segment_size: 524288\nuse_compression: false\nversion: 0.34\n").unwrap();
-    check_all(&open(killed.path()), &expected, "killed while it made a database");
-    assert!(!begun.exists());
 }
 
 #[test]

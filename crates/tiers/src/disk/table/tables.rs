@@ -1,12 +1,12 @@
-//! All rows: the newest database, the frozen one, and the sorted runs.
+//! All rows: the memtable that takes writes, the frozen one, and the sorted runs.
 //!
-//! The newest database takes writes, as a memtable does. The frozen database takes no more writes
-//! and is being compacted into a sorted run. The sorted runs hold the rows of earlier databases.
+//! The newest memtable takes writes. The frozen memtable takes no more writes and is being compacted into a
+//! sorted run. The sorted runs hold the rows of earlier memtables.
 //!
 //! - The valid row is the one in the first place that has it, in this order: newest, frozen, sorted
 //!   runs by descending number. Rows of the same key in later places are dead.
-//! - The frozen database and the sorted runs are immutable. A row in them is removed by a tombstone
-//!   in the newest database. Compaction drops a tombstone when no older place has the row.
+//! - The frozen memtable and the sorted runs are immutable. A row in them is removed by a tombstone
+//!   in the newest memtable. Compaction drops a tombstone when no older place has the row.
 //! - The caller changes a row under its stripe lock. Readers hold no stripe lock. Places are added
 //!   and removed only under `state`.
 //! - Each place counts the valid rows in it.
@@ -17,26 +17,26 @@ use larder_core::Result;
 use sled::IVec;
 
 use crate::disk::counts::Counts;
-use crate::disk::db::database::Database;
 use crate::disk::journal::record::Tally;
 use crate::disk::row::REMOVED;
 use crate::disk::run::filter;
 use crate::disk::run::merge::Merge;
 use crate::disk::run::sorted_run::{Found, SortedRun};
+use crate::disk::table::memtable::Memtable;
 
 /// All places that have rows.
-pub(in crate::disk) struct Databases {
+pub(in crate::disk) struct Tables {
     /// Takes writes.
-    pub(in crate::disk) newest: Database,
+    pub(in crate::disk) newest: Memtable,
     /// Read-only, until its rows are in a sorted run.
-    pub(in crate::disk) frozen: Option<Database>,
+    pub(in crate::disk) frozen: Option<Memtable>,
     /// Sorted runs, highest number first.
     pub(in crate::disk) runs: Vec<Arc<SortedRun>>,
 }
 
-/// Where a valid row is, other than in the newest database.
+/// Where a valid row is, other than in the newest memtable.
 enum Place<'a> {
-    Frozen(&'a Database),
+    Frozen(&'a Memtable),
     SortedRun(&'a SortedRun, u32),
 }
 
@@ -49,15 +49,15 @@ impl Place<'_> {
     }
 }
 
-impl Databases {
-    /// The rows of one database, without others before it.
-    pub(in crate::disk) fn of(newest: Database) -> Self {
+impl Tables {
+    /// The rows of one memtable, without others before it.
+    pub(in crate::disk) fn of(newest: Memtable) -> Self {
         Self { newest, frozen: None, runs: Vec::new() }
     }
 
     /// The valid value of a row.
     pub(in crate::disk) fn get(&self, row: &[u8]) -> Result<Option<IVec>> {
-        match self.newest.get(row)? {
+        match self.newest.get(row) {
             Some(value) => Ok(present(value)),
             None => Ok(self.find_below_newest(row)?.map(|(_, value)| value)),
         }
@@ -65,7 +65,7 @@ impl Databases {
 
     /// The valid value of a row. Marks the row as read.
     pub(in crate::disk) fn read(&self, row: &[u8]) -> Result<Option<IVec>> {
-        if let Some(value) = self.newest.get(row)? {
+        if let Some(value) = self.newest.get(row) {
             return Ok(present(value));
         }
         let Some((place, value)) = self.find_below_newest(row)? else { return Ok(None) };
@@ -80,10 +80,10 @@ impl Databases {
         Ok(self.get(row)?.is_some())
     }
 
-    /// Finds the row that is valid if the newest database does not have it.
+    /// Finds the row that is valid if the newest memtable does not have it.
     fn find_below_newest(&self, row: &[u8]) -> Result<Option<(Place<'_>, IVec)>> {
         if let Some(frozen) = &self.frozen
-            && let Some(value) = frozen.get(row)?
+            && let Some(value) = frozen.get(row)
         {
             return Ok(present(value).map(|value| (Place::Frozen(frozen), value)));
         }
@@ -91,14 +91,14 @@ impl Databases {
         Ok(present(value).map(|value| (Place::SortedRun(run, ordinal), value)))
     }
 
-    /// Returns whether the frozen database has the row, valid or not.
-    fn frozen_has(&self, row: &[u8]) -> Result<bool> {
-        self.frozen.as_ref().map_or(Ok(false), |frozen| frozen.contains(row))
+    /// Returns whether the frozen memtable has the row, valid or not.
+    fn frozen_has(&self, row: &[u8]) -> bool {
+        self.frozen.as_ref().is_some_and(|frozen| frozen.contains(row))
     }
 
-    /// Returns whether the frozen database or a sorted run may have the row, valid or not.
-    fn may_be_below(&self, row: &[u8]) -> Result<bool> {
-        Ok(self.frozen_has(row)? || !self.runs.is_empty() && self.runs_may_hold(row, |_| true))
+    /// Returns whether the frozen memtable or a sorted run may have the row, valid or not.
+    fn may_be_below(&self, row: &[u8]) -> bool {
+        self.frozen_has(row) || !self.runs.is_empty() && self.runs_may_hold(row, |_| true)
     }
 
     /// Returns whether one of the sorted runs that `which` accepts may have the row, valid or not.
@@ -110,7 +110,7 @@ impl Databases {
     /// Returns whether a newer place than sorted run `number` has the row, so that it is dead in
     /// that run.
     pub(in crate::disk) fn is_shadowed(&self, row: &[u8], number: u64) -> Result<bool> {
-        if self.newest.contains(row)? || self.frozen_has(row)? {
+        if self.newest.contains(row) || self.frozen_has(row) {
             return Ok(true);
         }
         let newer = self.runs.partition_point(|run| run.number > number);
@@ -120,7 +120,7 @@ impl Databases {
     /// Sets a row. Returns its former valid value.
     pub(in crate::disk) fn insert(&self, row: &[u8], value: impl Into<IVec>) -> Result<Option<IVec>> {
         let value = value.into();
-        let replaced = self.newest.insert(row, value.clone())?;
+        let replaced = self.newest.insert(row, value.clone());
         self.newest.counts.add(row, &value);
         self.uncount_former(row, replaced)
     }
@@ -128,15 +128,15 @@ impl Databases {
     /// Deletes a row in all places, with a tombstone if an older place may have it. Returns its
     /// former valid value.
     pub(in crate::disk) fn remove(&self, row: &[u8]) -> Result<Option<IVec>> {
-        let removed = if self.may_be_below(row)? {
-            self.newest.insert(row, REMOVED)?
+        let removed = if self.may_be_below(row) {
+            self.newest.insert(row, REMOVED.into())
         } else {
-            self.newest.remove(row)?
+            self.newest.remove(row)
         };
         self.uncount_former(row, removed)
     }
 
-    /// Stops counting the former valid row, which was in the newest database or in an older place.
+    /// Stops counting the former valid row, which was in the newest memtable or in an older place.
     /// Returns its value.
     fn uncount_former(&self, row: &[u8], of_newest: Option<IVec>) -> Result<Option<IVec>> {
         match of_newest.map(present) {
@@ -156,25 +156,20 @@ impl Databases {
         self.each_counts().map(Counts::live).sum()
     }
 
-    /// Disk usage of the databases, when they were last measured.
-    pub(in crate::disk) fn bytes(&self) -> u64 {
-        self.each_database().map(Database::bytes).sum()
-    }
-
     /// Bytes of all sorted runs.
     pub(in crate::disk) fn run_bytes(&self) -> u64 {
         self.runs.iter().map(|run| run.len()).sum()
     }
 
-    /// The newest database, then the frozen one.
-    pub(in crate::disk) fn each_database(&self) -> impl Iterator<Item = &Database> {
+    /// The newest memtable, then the frozen one.
+    pub(in crate::disk) fn each_memtable(&self) -> impl Iterator<Item = &Memtable> {
         std::iter::once(&self.newest).chain(&self.frozen)
     }
 
     /// The counts of all places, in the order of look-up.
     pub(in crate::disk) fn each_counts(&self) -> impl Iterator<Item = &Counts> {
-        let databases = self.each_database().map(|database| &database.counts);
-        databases.chain(self.runs.iter().map(|run| &run.counts))
+        let memtables = self.each_memtable().map(|memtable| &memtable.counts);
+        memtables.chain(self.runs.iter().map(|run| &run.counts))
     }
 
     /// Removes the sorted runs `replaced`, and adds `run`.
