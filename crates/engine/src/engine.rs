@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use larder_core::Result;
 use larder_core::clock::Clock;
-use larder_core::entry_meta::{EntryMeta, Freshness, LiveEntryMeta};
+use larder_core::entry_meta::{Freshness, LiveEntryMeta};
 use larder_core::erased::{AnyLookup, Key, Memory, Value};
 use larder_core::invalidation::{InvalidationLog, InvalidationRecord};
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::{Bounds, Lifespan, MemoryStore, Record, Removed};
-use larder_core::place::{Facts, LearnedFile, Placement, TIERS_MAX, TierFacts};
+use larder_core::place::LearnedFile;
 use larder_core::stats::{CacheCounters, Count, Stats, Striped, TierCounts, TierStats};
-use larder_core::tier::{Capability, EntryVersion, TierKind};
+use larder_core::tier::{EntryVersion, TierKind};
 use parking_lot::Mutex;
 
 use crate::coherence::port::CoherencePort;
@@ -57,7 +57,7 @@ pub enum Weigh {
 
 /// Estimated bytes of an entry in memory beside its encoding: the records that the engine and the
 /// memory store keep of it.
-const OVERHEAD: u64 = 128;
+pub(crate) const OVERHEAD: u64 = 128;
 
 /// The invalidations of earlier runs, and the log for new ones.
 #[derive(Default)]
@@ -395,41 +395,6 @@ impl Engine {
         let encoded = stack.encode_lookup(key)?;
         self.watch_encoding(stack, key, &encoded)?;
         Ok(Some(encoded))
-    }
-
-    /// Returns the facts for placing an entry of `bytes`, with the hints of the entry and of the cache.
-    pub(crate) fn facts(&self, bytes: u64, load_cost: Option<Duration>, terms: &EntryMeta) -> Facts {
-        self.hints.facts(bytes, load_cost, terms)
-    }
-
-    /// Returns where an entry with these facts is placed now.
-    pub(crate) fn place(&self, stack: &TierStack, facts: &Facts) -> Placement {
-        self.place_with(stack, facts, None)
-    }
-
-    /// As [`place`](Self::place), as if the tier `well` were healthy.
-    pub(crate) fn place_with(&self, stack: &TierStack, facts: &Facts, well: Option<TierKind>) -> Placement {
-        let memory = TierFacts {
-            kind: TierKind::Memory,
-            capability: Capability {
-                stores: true,
-                persistent: false,
-                shared: false,
-                blocking: false,
-                frame_bytes_max: self.memory_weight_max.saturating_sub(OVERHEAD),
-            },
-            coherent: true,
-            healthy: self.memory_weight_max > 0 && self.memory.bounds().entries != Some(0),
-            position: None,
-        };
-        let mut tiers = [memory; TIERS_MAX + 1];
-        let mut len = 1;
-        for (row, handle) in tiers.iter_mut().skip(1).zip(&stack.tiers) {
-            *row = handle.facts();
-            row.healthy |= well == Some(handle.kind());
-            len += 1;
-        }
-        stack.selector.place(facts, &tiers[..len])
     }
 
     /// Returns the weight in memory of an entry of `bytes`, including its key. Runs the user's

@@ -215,6 +215,7 @@ pub const TIERS_MAX: usize = TierKind::ALL.len() + OWN_TIERS_MAX;
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct TierList {
     kinds: [Option<TierKind>; TIERS_MAX],
+    len: u8,
 }
 
 impl TierList {
@@ -223,8 +224,9 @@ impl TierList {
         if self.contains(kind) {
             return;
         }
-        if let Some(slot) = self.kinds.iter_mut().find(|slot| slot.is_none()) {
+        if let Some(slot) = self.kinds.get_mut(usize::from(self.len)) {
             *slot = Some(kind);
+            self.len += 1;
         }
     }
 
@@ -235,7 +237,7 @@ impl TierList {
 
     /// The tiers, best first.
     pub fn iter(&self) -> impl Iterator<Item = TierKind> + '_ {
-        self.kinds.iter().map_while(|slot| *slot)
+        self.kinds[..usize::from(self.len)].iter().filter_map(|slot| *slot)
     }
 
     /// The most preferred tier.
@@ -306,7 +308,7 @@ impl Placement {
     pub const MEMORY_ONLY: Self = Self {
         home: TierKind::Memory,
         copy_in_memory: false,
-        alternatives: TierList { kinds: [None; TIERS_MAX] },
+        alternatives: TierList { kinds: [None; TIERS_MAX], len: 0 },
         rule: "memory is the only tier",
         warning: None,
         reckoning: None,

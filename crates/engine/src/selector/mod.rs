@@ -3,6 +3,7 @@
 mod adaptive;
 mod hints;
 pub(crate) mod lessons;
+mod place;
 mod table;
 
 pub use adaptive::Adaptive;

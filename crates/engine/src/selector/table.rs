@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use larder_core::place::{
-    Access, Facts, Kind, Persistence, Placement, Selector, Sharing, SizeClass, TierFacts, TierList,
+    Access, Facts, Kind, Persistence, Placement, Selector, Sharing, SizeClass, TIERS_MAX, TierFacts, TierList,
 };
 use larder_core::tier::TierKind;
 
@@ -33,23 +33,22 @@ impl Selector for Table {
     fn place(&self, facts: &Facts, tiers: &[TierFacts]) -> Placement {
         let filtered = Filtered::new(facts, tiers);
         let row = row(facts);
-        let is_here = |kind: &TierKind| tiers.iter().any(|tier| tier.kind == *kind);
-        let own = tiers.iter().filter_map(|tier| Some((tier.kind, tier.position?)));
-        let order = row.order.iter().copied().filter(is_here).collect::<TierList>().with_own(own);
-        let homes: TierList = order.iter().filter(|kind| filtered.allowed.contains(*kind)).collect();
-        let asked = facts.home.filter(|home| filtered.usable.contains(*home));
+        let order = order(&row, tiers);
+        let is_in = |set: Set, kind: &TierKind| set.has(tiers, *kind);
+        let asked = facts.home.filter(|home| is_in(filtered.usable, home));
         let rule = if asked.is_some() { "a hint names this home" } else { row.rule };
-        let mut homes = asked.into_iter().chain(homes.iter());
+        let mut homes = asked.into_iter().chain(order.iter().filter(|kind| is_in(filtered.allowed, kind)));
         let Some(home) = homes.next() else {
             return nowhere(&filtered);
         };
         Placement {
             home,
             copy_in_memory: home != TierKind::Memory
-                && !filtered.mute.contains(home)
-                && copies(facts, &filtered),
+                && !is_in(filtered.mute, &home)
+                && is_in(filtered.usable, &TierKind::Memory)
+                && copies(facts),
             alternatives: homes
-                .chain(order.iter().filter(|kind| filtered.unshared.contains(*kind)))
+                .chain(order.iter().filter(|kind| is_in(filtered.unshared, kind)))
                 .filter(|kind| *kind != home)
                 .collect(),
             rule,
@@ -57,6 +56,16 @@ impl Selector for Table {
             reckoning: None,
         }
     }
+}
+
+/// The tiers of a cache in the order of a row, with those that the user brings.
+fn order(row: &Row, tiers: &[TierFacts]) -> TierList {
+    let is_here = |kind: &TierKind| tiers.iter().any(|tier| tier.kind == *kind);
+    let built_in: TierList = row.order.iter().copied().filter(is_here).collect();
+    if tiers.iter().all(|tier| tier.position.is_none()) {
+        return built_in;
+    }
+    built_in.with_own(tiers.iter().filter_map(|tier| Some((tier.kind, tier.position?))))
 }
 
 fn nowhere(filtered: &Filtered) -> Placement {
@@ -70,40 +79,58 @@ fn nowhere(filtered: &Filtered) -> Placement {
     }
 }
 
+/// A set of the tiers of a cache: a bit for each position in their list.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Set(u32);
+
+const _: () = assert!(TIERS_MAX < u32::BITS as usize);
+
+impl Set {
+    const EMPTY: Self = Self(0);
+
+    fn of(tiers: &[TierFacts], is_in: impl Fn(&TierFacts) -> bool) -> Self {
+        let bits = tiers.iter().enumerate().map(|(at, tier)| u32::from(is_in(tier)) << at);
+        Self(bits.fold(0, std::ops::BitOr::bitor))
+    }
+
+    fn has(self, tiers: &[TierFacts], kind: TierKind) -> bool {
+        tiers.iter().enumerate().any(|(at, tier)| tier.kind == kind && self.0 & 1 << at != 0)
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+}
+
 /// The tiers that are left after filtering.
 struct Filtered {
     /// Tiers that work and are large enough.
-    usable: TierList,
+    usable: Set,
     /// Usable tiers that also fit the hints.
-    allowed: TierList,
+    allowed: Set,
     /// Tiers that other processes change without a notice: memory could not tell that a
     /// copy is outdated.
-    mute: TierList,
+    mute: Set,
     /// Tiers that are not shared, for a distributed entry: if every shared tier refuses it, an entry that
     /// other nodes cannot see is better than none.
-    unshared: TierList,
+    unshared: Set,
     warning: Option<&'static str>,
 }
 
 impl Filtered {
     fn new(facts: &Facts, tiers: &[TierFacts]) -> Self {
-        let fits = |tier: &&TierFacts| {
+        let usable = Set::of(tiers, |tier| {
             let room = tier.capability.frame_bytes_max >= facts.bytes.saturating_add(HEAD_ROOM);
             tier.healthy && tier.capability.stores && room
-        };
-        let usable: TierList = tiers.iter().filter(fits).map(|tier| tier.kind).collect();
+        });
         // Another process sees an entry only if it is in a file.
         let file_min = if facts.sharing == Sharing::Processes { 0 } else { FILE_BYTES_MIN };
-        let fitting: TierList =
-            usable.iter().filter(|kind| *kind != TierKind::File || facts.bytes >= file_min).collect();
-        let by = |want: fn(&TierFacts) -> bool| -> TierList {
-            tiers
-                .iter()
-                .filter(|tier| fitting.contains(tier.kind) && want(tier))
-                .map(|tier| tier.kind)
-                .collect()
+        let fitting = match facts.bytes >= file_min {
+            true => usable,
+            false => usable.and(Set::of(tiers, |tier| tier.kind != TierKind::File)),
         };
-        let is_shared = tiers.iter().any(|tier| tier.capability.shared);
+        let by = |want: fn(&TierFacts) -> bool| fitting.and(Set::of(tiers, want));
+        let is_shared = || tiers.iter().any(|tier| tier.capability.shared);
         let beyond_shared = facts.sharing == Sharing::Distributed && facts.class() > SizeClass::Medium;
         let (allowed, warning) = match (facts.sharing, facts.persistence) {
             _ if beyond_shared => {
@@ -111,7 +138,7 @@ impl Filtered {
                 (allowed, Some("too large to be distributed: other machines do not see it"))
             }
             // In another tier it could not be told from a later write of another process.
-            (Sharing::Processes, _) if is_shared => (by(|tier| tier.capability.shared), None),
+            (Sharing::Processes, _) if is_shared() => (by(|tier| tier.capability.shared), None),
             (Sharing::Processes | Sharing::Distributed, _) => or_all(
                 by(|tier| tier.capability.shared),
                 fitting,
@@ -128,16 +155,15 @@ impl Filtered {
         };
         let unshared = match facts.sharing {
             Sharing::Distributed => by(|tier| !tier.capability.shared),
-            _ => TierList::default(),
+            _ => Set::EMPTY,
         };
-        let mute = tiers.iter().filter(|tier| !tier.coherent).map(|tier| tier.kind).collect();
-        Self { usable, allowed, mute, unshared, warning }
+        Self { usable, allowed, mute: Set::of(tiers, |tier| !tier.coherent), unshared, warning }
     }
 }
 
 /// Returns the preferred tiers, or all of them with a warning if there are none.
-fn or_all(preferred: TierList, all: TierList, warning: &'static str) -> (TierList, Option<&'static str>) {
-    if preferred.is_empty() { (all, Some(warning)) } else { (preferred, None) }
+fn or_all(preferred: Set, all: Set, warning: &'static str) -> (Set, Option<&'static str>) {
+    if preferred == Set::EMPTY { (all, Some(warning)) } else { (preferred, None) }
 }
 
 /// A row of the table: the tiers in order, and the name of the rule.
@@ -198,10 +224,7 @@ fn medium(facts: &Facts) -> Row {
 }
 
 /// Whether memory keeps a copy of an entry with another home.
-fn copies(facts: &Facts, filtered: &Filtered) -> bool {
-    if !filtered.usable.contains(TierKind::Memory) {
-        return false;
-    }
+fn copies(facts: &Facts) -> bool {
     match facts.access {
         Access::WriteHeavy => false,
         Access::ReadHeavy => facts.class() <= SizeClass::Large,

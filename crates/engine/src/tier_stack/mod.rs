@@ -127,9 +127,10 @@ impl TierStack {
 
     /// Encodes a key given in a borrowed form, as [`encode_key`](Self::encode_key) does.
     pub(crate) fn encode_lookup(&self, key: &dyn AnyLookup) -> Result<EncodedKey> {
-        let mut encoded = Err(Error::new(ErrorKind::Codec, "the borrowed form does not provide a key"));
-        key.lend(&mut |key| encoded = self.encode_any(key));
+        let mut encoded = None;
+        key.lend(&mut |key| encoded = Some(self.encode_any(key)));
         encoded
+            .unwrap_or_else(|| Err(Error::new(ErrorKind::Codec, "the borrowed form does not provide a key")))
     }
 
     /// Encodes and compresses a value of this kind; `None` encodes a cached absence.

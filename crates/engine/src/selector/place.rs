@@ -1,0 +1,54 @@
+//! Asks the selector of a cache where an entry belongs.
+
+use std::time::Duration;
+
+use larder_core::entry_meta::EntryMeta;
+use larder_core::place::{Facts, Placement, TIERS_MAX, TierFacts};
+use larder_core::tier::{Capability, TierKind};
+
+use crate::engine::{Engine, OVERHEAD};
+use crate::tier_stack::TierStack;
+
+impl Engine {
+    /// Returns the facts for placing an entry of `bytes`, with the hints of the entry and of the cache.
+    pub(crate) fn facts(&self, bytes: u64, load_cost: Option<Duration>, terms: &EntryMeta) -> Facts {
+        self.hints.facts(bytes, load_cost, terms)
+    }
+
+    /// Returns where an entry with these facts is placed now.
+    pub(crate) fn place(&self, stack: &TierStack, facts: &Facts) -> Placement {
+        self.place_with(stack, facts, None)
+    }
+
+    /// As [`place`](Self::place), as if the tier `well` were healthy.
+    pub(crate) fn place_with(&self, stack: &TierStack, facts: &Facts, well: Option<TierKind>) -> Placement {
+        let memory = TierFacts {
+            kind: TierKind::Memory,
+            capability: Capability {
+                stores: true,
+                persistent: false,
+                shared: false,
+                blocking: false,
+                frame_bytes_max: self.memory_weight_max.saturating_sub(OVERHEAD),
+            },
+            coherent: true,
+            healthy: self.memory_weight_max > 0 && self.memory.bounds().entries != Some(0),
+            position: None,
+        };
+        // Most caches have few tiers, and the large array costs more than the choice.
+        let (mut few, mut many);
+        let len = 1 + stack.tiers.len().min(TIERS_MAX);
+        let tiers = if len <= 4 {
+            few = [memory; 4];
+            &mut few[..len]
+        } else {
+            many = [memory; TIERS_MAX + 1];
+            &mut many[..len]
+        };
+        for (row, handle) in tiers[1..].iter_mut().zip(&stack.tiers) {
+            *row = handle.facts();
+            row.healthy |= well == Some(handle.kind());
+        }
+        stack.selector.place(facts, tiers)
+    }
+}
