@@ -313,5 +313,7 @@ mod tests {
         assert!(Compress::zstd(3).check().is_ok());
         let error = Compress::zstd(99).check().unwrap_err().to_string();
         assert_eq!(error, "option `compress`: given zstd level 99, allowed zstd levels 1 to 22");
+        assert!(Compress::dictionary().check().is_ok());
+        assert!(Compress::Dictionary(0).check().is_err());
     }
 }

@@ -118,10 +118,16 @@ impl Dictionary {
         (key, frame)
     }
 
+    /// Whether this is the whole entry of the dictionary of this number. Does not prepare it.
+    pub fn is_intact(entry: &Bytes, number: u64) -> bool {
+        content(entry, &entry_key(number)).is_some_and(|bytes| xxh3_64(&bytes) == number)
+    }
+
     /// Reads the dictionary of this number from its entry. `None` for a damaged one.
     pub fn read(entry: &Bytes, number: u64, level: i32) -> Option<Self> {
-        let bytes = content(entry, &entry_key(number))?;
-        Self::new(bytes, level).ok().filter(|dictionary| dictionary.number == number)
+        let bytes = content(entry, &entry_key(number)).filter(|bytes| xxh3_64(bytes) == number)?;
+        // A copy, so that the dictionary does not keep the buffer of its entry.
+        Self::new(Bytes::copy_from_slice(&bytes), level).ok()
     }
 }
 

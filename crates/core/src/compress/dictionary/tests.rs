@@ -2,7 +2,8 @@ use super::*;
 
 /// Records that share their names and differ in their values.
 fn record(number: u64) -> Vec<u8> {
-    let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let mixed =
+        number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31).wrapping_mul(0x94d0_49bb_1331_11eb);
     let name = ["Ada", "Grace", "Alan", "Barbara", "Edsger", "Leslie"][(mixed % 6) as usize];
     let state = ["active", "suspended", "invited"][(mixed >> 8) as usize % 3];
     format!(
