@@ -19,8 +19,8 @@ use larder_core::memory::{Bounds, MemoryStore, OnDeparture};
 use larder_core::stream::ByteValue;
 use larder_core::tier::Tier;
 use larder_engine::{
-    Begun, BytesOf, DirtyFlag, Engine, EntryReader, EventSink, Expiry, Hints, KeptInvalidations, Parts,
-    StreamSource, TierHandle, TierStack, Weigh, watched,
+    Begun, BytesOf, Dictionaries, DirtyFlag, Engine, EntryReader, EventSink, Expiry, Hints,
+    KeptInvalidations, Parts, StreamSource, TierHandle, TierStack, Weigh, watched,
 };
 use larder_exec::runtime::{Blocking, Runtime, block_on};
 use larder_testkit::ManualClock;
@@ -124,6 +124,7 @@ impl Plan {
                 Codec::Auto,
             )))),
             compress: Compress::None,
+            dictionaries: Dictionaries::new(Compress::None, Arc::new(self.clock.clone())),
             schema: 0,
             selector: Arc::clone(&self.selector),
             tiers: self.tiers.iter().map(|tier| self.handle(tier)).collect(),

@@ -14,6 +14,8 @@ mod conformance;
 mod contexts;
 mod crashes;
 mod depth;
+#[cfg(feature = "zstd")]
+mod dictionaries;
 mod directories;
 mod dropped_writes;
 #[cfg(feature = "redis")]

@@ -2,11 +2,13 @@
 #![no_main]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arbitrary::Arbitrary;
 use larder_core::Bytes;
 use larder_core::codec::{Codec, Encoded, ValueCodec, Values};
-use larder_core::compress::unpack;
+use larder_core::compress::dictionary::{Dictionary, read_index};
+use larder_core::compress::unpack_with;
 use larder_core::frame::{CodecId, Compression};
 use libfuzzer_sys::fuzz_target;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -17,6 +19,7 @@ struct Input {
     compression: u8,
     shape: Option<u64>,
     value_len: u32,
+    dictionary: Vec<u8>,
     payload: Vec<u8>,
 }
 
@@ -53,9 +56,17 @@ fn decode<V: Clone + Default + Serialize + DeserializeOwned + Send + Sync + 'sta
 }
 
 fuzz_target!(|input: Input| {
-    let compression = [Compression::None, Compression::Zstd, Compression::Lz4];
-    let compression = compression[usize::from(input.compression) % 3];
-    let Ok(bytes) = unpack(compression, input.payload.clone().into(), u64::from(input.value_len)) else {
+    let compression =
+        [Compression::None, Compression::Zstd, Compression::Lz4, Compression::Dictionary];
+    let compression = compression[usize::from(input.compression) % 4];
+    let dictionary = Dictionary::new(input.dictionary.clone().into(), 3).ok().map(Arc::new);
+    let mut payload = input.payload.clone();
+    if let (Compression::Dictionary, Some(dictionary)) = (compression, &dictionary) {
+        payload.splice(..0, dictionary.number().to_le_bytes());
+    }
+    let _index = read_index(&input.payload.clone().into());
+    let find = |_| dictionary.clone();
+    let Ok(bytes) = unpack_with(compression, payload.into(), u64::from(input.value_len), &find) else {
         return;
     };
     decode::<String>(&input, &bytes);

@@ -55,6 +55,8 @@ pub enum CodecId {
     Arrow = 9,
     /// Another frame, sealed. No reader decodes it as a value.
     Sealed = 10,
+    /// A dictionary that payloads are compressed with, or the index of these. No reader decodes it as a value.
+    Dictionary = 11,
 }
 
 /// The compression of a payload.
@@ -68,6 +70,8 @@ pub enum Compression {
     Zstd = 1,
     /// LZ4 block format.
     Lz4 = 2,
+    /// zstd with a dictionary; the number of the dictionary comes first.
+    Dictionary = 3,
 }
 
 macro_rules! from_byte {
@@ -81,8 +85,8 @@ macro_rules! from_byte {
     };
 }
 
-from_byte!(CodecId: Raw, Bincode, MessagePack, Json, Numbers, Text, Absent, Array, Pixels, Arrow, Sealed);
-from_byte!(Compression: None, Zstd, Lz4);
+from_byte!(CodecId: Raw, Bincode, MessagePack, Json, Numbers, Text, Absent, Array, Pixels, Arrow, Sealed, Dictionary);
+from_byte!(Compression: None, Zstd, Lz4, Dictionary);
 
 /// Why bytes are not a usable frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

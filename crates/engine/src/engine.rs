@@ -217,6 +217,7 @@ impl Engine {
             invalidations: Arc::clone(&engine.invalidations),
         }));
         engine.listen_to_tiers();
+        engine.start_dictionaries();
         Arc::clone(&engine.coherence).start(&engine);
         engine.warm_up();
         engine

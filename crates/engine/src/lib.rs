@@ -20,6 +20,7 @@
 
 mod batch;
 mod coherence;
+mod dictionary;
 mod engine;
 mod events;
 mod invalidation;
@@ -39,6 +40,7 @@ mod write;
 
 pub use batch::load::{Batch, BatchLoad};
 pub use coherence::CoherencePlan;
+pub use dictionary::Dictionaries;
 pub use engine::{Engine, KeptInvalidations, Parts, Weigh, Weigher};
 pub use events::EventSink;
 pub use invalidation::by_predicate::{Invalidating, Predicate};

@@ -57,7 +57,7 @@ impl Engine {
         if self.stack.is_none() {
             return self.memory.count(None);
         }
-        let beyond: u64 = self.tiers().iter().map(|handle| handle.inner().usage().entries).sum();
+        let beyond: u64 = self.tiers().iter().map(|handle| handle.usage().entries).sum();
         beyond + self.memory.count(Some(TierKind::Memory))
     }
 
@@ -243,6 +243,9 @@ impl Engine {
     /// Closes the tiers and releases the directory. The caller has closed the key locks.
     async fn release_tiers(&self, remove: Remove) -> Result<()> {
         self.give_up_owed();
+        if remove == Remove::Nothing {
+            self.leave_dictionaries().await;
+        }
         if remove == Remove::Nothing
             && let Err(error) = self.write_hot_keys()
         {

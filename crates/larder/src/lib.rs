@@ -253,6 +253,7 @@ mod pages {
         configuration: "../../../docs/configuration.md",
         presets: "../../../docs/presets.md",
         large_values: "../../../docs/large-values.md",
+        compression: "../../../docs/compression.md",
         frameworks: "../../../docs/frameworks.md",
         own_tiers: "../../../docs/own-tiers.md",
         observability: "../../../docs/observability.md",

@@ -49,6 +49,10 @@ pub(super) fn run(arguments: &Arguments, export: &ExportArguments, printer: &mut
     for entry in &wanted {
         entries += u64::from(append(&mut writer, &open, entry, path)?);
     }
+    // What the entries need to be read. It is not counted.
+    for dictionary in &open.dictionaries()? {
+        append(&mut writer, &open, dictionary, path)?;
+    }
     let file_bytes = writer.finish(path).map_err(|error| unwritable(path, &error))?;
     let left_out = wanted.len() as u64 - entries;
     let file = path.display().to_string();

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use larder_core::Durability;
-use larder_core::frame::{Frame, head, head_len};
+use larder_core::frame::{CodecId, Frame, head, head_len};
 use larder_core::invalidation::InvalidationLog;
 use larder_core::tier::Tier;
 use larder_tiers::FileInvalidationLog;
@@ -122,20 +122,23 @@ fn import_all(
             continue;
         }
         let tiers = || open.tiers.iter().map(source::OpenTier::tier);
-        if !import.replace && is_held(tiers(), &frame)? {
+        let is_dictionary = frame.header.codec == CodecId::Dictionary;
+        if !is_dictionary && !import.replace && is_held(tiers(), &frame)? {
             imported.kept += 1;
             continue;
         }
-        // An entry has one tier: that of the export, if the cache has it.
+        // An entry has one tier: that of the export, if the cache has it. A dictionary is in each tier whose
+        // entries need it.
         let Some(home) = tiers().find(|tier| tier.kind() == frame.tier).or_else(|| tiers().next()) else {
             break;
         };
         // No invalidation of the past applies to it.
         frame.header.generation = open.invalidated.last;
-        for other in tiers().filter(|tier| tier.kind() != home.kind()) {
+        for other in tiers().filter(|tier| !is_dictionary && tier.kind() != home.kind()) {
             pollster::block_on(other.remove(&frame.key))?;
         }
         match store(home, &frame, reader.body())? {
+            true if is_dictionary => {}
             true => {
                 imported.entries += 1;
                 imported.bytes += head_len(&frame.key, &frame.attributes) as u64 + frame.body;

@@ -33,7 +33,7 @@ pub(super) fn run(arguments: &Arguments, show: &ShowArguments, printer: &mut Pri
     let exit = each_cache(arguments, |cache, open| {
         for entry in matching(open, &show.key)? {
             let Some(frame) = open.frame(&entry)? else { continue };
-            let value = StoredValue::of(&entry, &frame)?;
+            let value = StoredValue::of(&entry, &frame, open)?;
             found += 1;
             if show.raw {
                 if found > 1 {

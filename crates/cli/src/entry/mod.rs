@@ -169,6 +169,7 @@ pub(crate) fn codec(codec: CodecId) -> &'static str {
         CodecId::Pixels => "pixels",
         CodecId::Arrow => "arrow",
         CodecId::Sealed => "sealed",
+        CodecId::Dictionary => "dictionary",
         _ => "unknown",
     }
 }
@@ -178,6 +179,7 @@ pub(crate) fn compression(compression: Compression) -> &'static str {
         Compression::None => "none",
         Compression::Zstd => "zstd",
         Compression::Lz4 => "lz4",
+        Compression::Dictionary => "dictionary",
         _ => "unknown",
     }
 }

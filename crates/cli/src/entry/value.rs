@@ -1,7 +1,8 @@
 //! Values as text, by their codec.
 
 use larder_core::Bytes;
-use larder_core::compress::unpack;
+use larder_core::compress::dictionary::needed_by;
+use larder_core::compress::unpack_with;
 use larder_core::frame::{CodecId, open};
 use larder_core::key::EncodedKey;
 use serde_json::{Value as Json, json};
@@ -9,6 +10,7 @@ use serde_json::{Value as Json, json};
 use super::{EntryRecord, plain};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::printer::{escaped_lines, needs_escape};
+use crate::source::OpenCache;
 
 /// The value of an entry, decompressed.
 pub(crate) struct StoredValue {
@@ -21,8 +23,8 @@ impl StoredValue {
     /// Verifies a frame and unpacks its value.
     ///
     /// # Errors
-    /// A frame that is damaged.
-    pub(crate) fn of(entry: &EntryRecord, frame: &Bytes) -> Outcome<Self> {
+    /// A frame that is damaged, or whose dictionary is lost.
+    pub(crate) fn of(entry: &EntryRecord, frame: &Bytes, cache: &OpenCache) -> Outcome<Self> {
         let damaged = |why: &dyn std::fmt::Display| {
             Failure::new(
                 Exit::Problems,
@@ -31,7 +33,10 @@ impl StoredValue {
         };
         let (header, payload) =
             open(frame, &EncodedKey::new(entry.key.as_slice())).map_err(|error| damaged(&error))?;
-        let bytes = unpack(header.compression, payload, header.value_len).map_err(|error| damaged(&error))?;
+        let dictionary = needed_by(frame).map_or(Ok(None), |number| cache.dictionary(entry.tier, number))?;
+        let find = |_| dictionary.clone();
+        let bytes = unpack_with(header.compression, payload, header.value_len, &find)
+            .map_err(|error| damaged(&error))?;
         Ok(Self { codec: header.codec, shape: header.shape, bytes })
     }
 

@@ -5,7 +5,11 @@ mod invalidated;
 mod reading;
 pub(crate) mod warnings;
 
+use std::sync::Arc;
+
 use larder_core::clock::{Clock, SystemClock, Time};
+use larder_core::compress::dictionary::{Dictionary, entry_key, index_key};
+use larder_core::frame::CodecId;
 use larder_core::key::EncodedKey;
 use larder_core::tier::{Tier, TierKind};
 use larder_core::{Bytes, Result};
@@ -80,8 +84,36 @@ impl OpenCache {
         Self { tiers, invalidated, notes: Vec::new(), is_partial: false, now, _scratch: scratch }
     }
 
-    /// Calls `visit` with each entry whose head can be read.
+    /// Calls `visit` with each entry whose head can be read, apart from dictionaries.
     pub(crate) fn each(&self, mut visit: impl FnMut(EntryRecord) + Send) -> Outcome<()> {
+        self.each_record(|entry| {
+            if entry.header.codec != CodecId::Dictionary {
+                visit(entry);
+            }
+        })
+    }
+
+    /// The entries of the dictionaries in the tiers, without their indexes.
+    pub(crate) fn dictionaries(&self) -> Outcome<Vec<EntryRecord>> {
+        let (mut found, index) = (Vec::new(), index_key());
+        self.each_record(|entry| {
+            if entry.header.codec == CodecId::Dictionary && entry.key != index.as_bytes() {
+                found.push(entry);
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// The dictionary with this number, from the tier whose entry needs it.
+    pub(crate) fn dictionary(&self, tier: TierKind, number: u64) -> Outcome<Option<Arc<Dictionary>>> {
+        // What is read is decompressed only, for which the level does not matter.
+        const LEVEL: i32 = 3;
+        let Some(tier) = self.tiers.iter().find(|open| open.kind() == tier) else { return Ok(None) };
+        let entry = pollster::block_on(tier.tier().get(&entry_key(number)))?;
+        Ok(entry.and_then(|entry| Dictionary::read(&entry, number, LEVEL)).map(Arc::new))
+    }
+
+    fn each_record(&self, mut visit: impl FnMut(EntryRecord) + Send) -> Outcome<()> {
         for tier in &self.tiers {
             let kind = tier.kind();
             let mut take = |head: &[u8]| {

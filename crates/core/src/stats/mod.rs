@@ -245,6 +245,9 @@ counters! {
         /// Entries that were read and are sealed by a key that the cache does not
         /// have. Each stays and was counted as a miss.
         unopened,
+        /// Entries that were read and whose dictionary the tier has lost. Each was counted as
+        /// a miss, and removed unless other processes share the tier.
+        lost_dictionary,
         /// Entries that were intact and of this type, and that their codec did not
         /// read back. Each was removed and counted as a miss.
         undecodable,

@@ -71,7 +71,7 @@ pub fn unpack(header: &Header, payload: Verified) -> Result<Box<dyn Medium>> {
             Err(Error::new(ErrorKind::Corrupt, "the length of the payload is not the one in its frame"))
         }
         Compression::Zstd => unpack_zstd(payload, header.value_len),
-        Compression::Lz4 => unpack_whole(header, payload),
+        Compression::Lz4 | Compression::Dictionary => unpack_whole(header, payload),
     }
 }
 

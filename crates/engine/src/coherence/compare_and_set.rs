@@ -127,6 +127,7 @@ impl Engine {
         self.drop_conflicts(encoded).await;
         check_trusted(handle, encoded)?;
         let taken = handle.shared()?.take(encoded).await?;
+        handle.prepare(taken.as_ref()).await?;
         if let Ok(key) = stack.keys.decode(encoded.as_bytes()) {
             self.discard(&key);
         }

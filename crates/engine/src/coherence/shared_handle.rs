@@ -40,6 +40,7 @@ impl TierHandle {
     /// Reads the frame of `key` with its version; no frame while the key is quarantined.
     pub(crate) async fn get_versioned(&self, key: &EncodedKey) -> Result<VersionedFrame> {
         let found = self.shared()?.get_versioned(key).await?;
+        self.prepare(found.frame.as_ref()).await?;
         // Also if there is no entry: the next write takes its sequence number from the
         // invalidations.
         self.ensure_current(true).await?;
@@ -79,6 +80,13 @@ impl TierHandle {
             Err(error) => return keys.iter().map(|_| Err(self.again(&error))).collect(),
         };
         let mut found = shared.get_many_versioned(keys).await;
+        for found in &mut found {
+            if let Ok(read) = found
+                && let Err(error) = self.prepare(read.frame.as_ref()).await
+            {
+                *found = Err(error);
+            }
+        }
         self.ensure_all_current(true, &mut found).await;
         let found = found.into_iter().zip(keys);
         found.map(|(found, key)| Ok(self.trusted(key, found?))).collect()

@@ -6,6 +6,7 @@ pub(crate) mod walk;
 
 use std::sync::Arc;
 
+use larder_core::compress::dictionary::is_lost;
 use larder_core::entry_meta::{EntryMeta, Freshness, read_offset};
 use larder_core::erased::{AnyLookup, Key, Value};
 use larder_core::events::Event;
@@ -480,6 +481,8 @@ pub(crate) fn note_refusal(handle: &TierHandle, key: &EncodedKey, error: &Error)
     }
     if is_sealed(error) {
         counters.unopened.increment();
+    } else if is_lost(error) {
+        counters.lost_dictionary.increment();
     } else {
         counters.refused.increment();
     }

@@ -4,6 +4,7 @@ use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::tier::{BlockingTier, Tier};
 use larder_core::{Bytes, Result};
+use larder_exec::runtime::block_on;
 use larder_exec::uncancellable;
 
 use crate::tier_stack::tier_handle::TierHandle;
@@ -12,7 +13,13 @@ impl TierHandle {
     /// As [`get`](Self::get), for a tier that answers on the calling thread and is not among nodes.
     pub(crate) fn get_blocking(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
         match self.tier.blocking() {
-            Some(tier) if !self.quarantine.covers(key) => tier.get_blocking(key),
+            Some(tier) if !self.quarantine.covers(key) => {
+                let found = tier.get_blocking(key)?;
+                match found.as_ref().and_then(|frame| self.dictionaries.get()?.missing_for(frame)) {
+                    Some(number) => block_on(self.find_dictionary(number)).map(|_| found),
+                    None => Ok(found),
+                }
+            }
             _ => Ok(None),
         }
     }

@@ -1,10 +1,12 @@
 //! The stack of byte tiers: encodes keys, and frames values.
 
 mod blocking;
+mod dictionary_entries;
 pub(crate) mod dirty_flag;
 pub(crate) mod key_encodings;
 pub mod layers;
 pub(crate) mod quarantine;
+mod reads;
 mod retries;
 mod tier_clock;
 pub(crate) mod tier_handle;
@@ -16,7 +18,7 @@ use std::any::Any;
 
 use larder_core::clock::{Offset, Time};
 use larder_core::codec::{Encoded, ValueCodec};
-use larder_core::compress::{Compress, unpack};
+use larder_core::compress::{Compress, unpack_with};
 use larder_core::entry_meta::{self, EntryMeta};
 use larder_core::erased::{AnyKeyCodec, AnyLookup, Key, Value};
 use larder_core::frame::{self, CodecId, Compression, Frame, Header};
@@ -25,6 +27,7 @@ use larder_core::place::{Facts, Kind, Selector};
 use larder_core::tier::TierKind;
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
+use crate::dictionary::Dictionaries;
 use crate::tier_stack::tier_handle::TierHandle;
 
 /// Maximum length of an encoded key, in bytes.
@@ -38,6 +41,8 @@ pub struct TierStack {
     pub values: Box<dyn ValueCodec<Value>>,
     /// How payloads are compressed.
     pub compress: Compress,
+    /// The dictionaries that payloads are compressed with.
+    pub dictionaries: Arc<Dictionaries>,
     /// The schema version the user gave.
     pub schema: u32,
     /// Decides where entries go.
@@ -140,7 +145,9 @@ impl TierStack {
             None => Encoded { codec: CodecId::Absent, shape: 0, bytes: Bytes::new() },
         };
         let value_len = encoded.bytes.len() as u64;
-        let (compression, bytes) = self.compression(kind).apply(encoded.bytes)?;
+        let compress = self.compression(kind);
+        let packed = compress.dictionary_level().and_then(|_| self.dictionaries.pack(&encoded.bytes));
+        let (compression, bytes) = packed.map_or_else(|| compress.apply(encoded.bytes), Ok)?;
         Ok(EncodedPayload { codec: encoded.codec, compression, shape: encoded.shape, value_len, bytes })
     }
 
@@ -173,6 +180,9 @@ impl TierStack {
     fn compression(&self, kind: Kind) -> Compress {
         match (self.compress, kind) {
             (Compress::Auto, Kind::Array | Kind::Frame | Kind::Model) => Compress::None,
+            (asked, Kind::Array | Kind::Frame | Kind::Model) if asked.dictionary_level().is_some() => {
+                Compress::None
+            }
             (asked, _) => asked,
         }
     }
@@ -212,7 +222,8 @@ impl TierStack {
         if header.codec == CodecId::Absent {
             return Ok(Decoded { value: None, header, terms, offset });
         }
-        let plain = unpack(header.compression, payload, header.value_len)?;
+        let find = |number| self.dictionaries.find(number);
+        let plain = unpack_with(header.compression, payload, header.value_len, &find)?;
         let encoded = Encoded { codec: header.codec, shape: header.shape, bytes: plain };
         let value = Some(self.values.decode(encoded)?);
         Ok(Decoded { value, header, terms, offset })

@@ -1,6 +1,5 @@
 //! A tier as the engine holds it: behind its layers, with its quarantine.
 
-use std::io::Cursor;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -10,14 +9,14 @@ use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::place::{Selector, TierFacts};
 use larder_core::stats::{TierCounters, TierStats};
-use larder_core::stream::Stored;
 use larder_core::tier::{Position, StreamingTier, Tier, TierKind, TierOptions, Upload, VersionedTier};
-use larder_core::{Bytes, Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use crate::coherence::identity;
 use crate::coherence::log_replica::Replica;
 use crate::coherence::own_writes::OwnWrites;
+use crate::dictionary::Dictionaries;
 use crate::observation::TierState;
 use crate::tier_stack::dirty_flag::DirtyFlag;
 use crate::tier_stack::layers::{Breaker, Limit, Observe};
@@ -60,6 +59,10 @@ pub struct TierHandle {
     replica: OnceLock<Arc<Replica>>,
     /// The time of the cache that the tier belongs to.
     pub(super) timeline: OnceLock<Arc<Timeline>>,
+    /// The dictionaries of the cache that the tier belongs to.
+    pub(super) dictionaries: OnceLock<Arc<Dictionaries>>,
+    /// How many entries of the tier are dictionaries and their index, as far as the cache knows.
+    pub(super) dictionary_entries: AtomicU64,
 }
 
 impl TierHandle {
@@ -95,6 +98,8 @@ impl TierHandle {
             trouble_told: Mutex::default(),
             replica: OnceLock::new(),
             timeline: OnceLock::new(),
+            dictionaries: OnceLock::new(),
+            dictionary_entries: AtomicU64::new(0),
         }
     }
 
@@ -263,7 +268,7 @@ impl TierHandle {
     }
 
     /// Returns `found` once the invalidations to judge it by are current.
-    async fn heeded<T>(&self, found: Option<T>) -> Result<Option<T>> {
+    pub(super) async fn heeded<T>(&self, found: Option<T>) -> Result<Option<T>> {
         self.ensure_current(found.is_some()).await?;
         Ok(found)
     }
@@ -282,7 +287,7 @@ impl TierHandle {
     }
 
     pub(crate) fn stats(&self) -> TierStats {
-        let stats = TierStats::new(self.kind, self.counters.snapshot(), self.tier.usage());
+        let stats = TierStats::new(self.kind, self.counters.snapshot(), self.usage());
         let stats = stats.with_latency(self.counters.times.snapshot()).with_servers(self.tier.servers());
         stats.with_trouble(self.tier.trouble())
     }
@@ -313,66 +318,6 @@ impl TierHandle {
         }
         told.clone_from(&trouble);
         trouble
-    }
-
-    /// Reads the frame of `key`; `None` while the key is quarantined.
-    pub(crate) async fn get(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
-        if self.quarantine.covers(key) {
-            return Ok(None);
-        }
-        let found = match self.on_this_thread() {
-            Some(tier) => tier.get_blocking(key)?,
-            None => self.tier.get(key).await?,
-        };
-        self.heeded(found).await
-    }
-
-    /// Reads the frames of `keys`, in order, with as few round trips as the tier needs.
-    pub(crate) async fn get_many(&self, keys: &[EncodedKey]) -> Vec<Result<Option<Bytes>>> {
-        if keys.is_empty() {
-            return Vec::new();
-        }
-        let mut frames = self.tier.get_many(keys).await;
-        let any = frames.iter().any(|frame| matches!(frame, Ok(Some(_))));
-        self.ensure_all_current(any, &mut frames).await;
-        let frames = frames.into_iter().zip(keys);
-        frames.map(|(frame, key)| if self.quarantine.covers(key) { Ok(None) } else { frame }).collect()
-    }
-
-    /// Reads at least the head of the frame of `key`; `None` while the key is
-    /// quarantined.
-    pub(crate) async fn head(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
-        if self.quarantine.covers(key) {
-            return Ok(None);
-        }
-        self.heeded(self.tier.head(key).await?).await
-    }
-
-    /// Scans the tier as [`Tier::scan`] does. Visits nothing while the whole tier is
-    /// quarantined. A head of a single quarantined key is still visited: `visit` finds
-    /// the key in the head.
-    pub(crate) async fn scan(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
-        if self.quarantine.is_whole() {
-            return Ok(());
-        }
-        self.tier.scan(visit).await
-    }
-
-    /// Opens the frame of `key` for reading in parts; `None` while the key is
-    /// quarantined.
-    pub(crate) async fn open(&self, key: &EncodedKey) -> Result<Option<Stored>> {
-        if self.quarantine.covers(key) {
-            return Ok(None);
-        }
-        let opened = match self.tier.streaming() {
-            Some(streaming) => streaming.open(key).await?,
-            None => self
-                .tier
-                .get(key)
-                .await?
-                .map(|whole| Stored { len: whole.len() as u64, medium: Box::new(Cursor::new(whole)) }),
-        };
-        self.heeded(opened).await
     }
 
     pub(crate) async fn put(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
@@ -468,6 +413,7 @@ impl TierHandle {
             Ok(()) => {
                 self.quarantine.forget_all();
                 self.own_writes.forget_all();
+                self.cleared_dictionaries();
             }
             Err(_) => self.quarantine.add_all(),
         }

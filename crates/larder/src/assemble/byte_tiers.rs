@@ -19,7 +19,7 @@ use larder_core::{Durability, Error, Result};
 #[cfg(feature = "redis")]
 use larder_engine::CoherencePlan;
 use larder_engine::observation::Observer;
-use larder_engine::{DirtyFlag, EventSink, TierHandle, TierStack, WarmRestart};
+use larder_engine::{Dictionaries, DirtyFlag, EventSink, TierHandle, TierStack, WarmRestart};
 use larder_tiers::memory::NullStore;
 use larder_tiers::{DiskBudget, FileInvalidationLog, FoundInvalidations, NullTier};
 
@@ -221,11 +221,12 @@ fn open(mut plan: TieredPlan, parts: ErasedParts) -> Result<Arc<Engine>> {
         _ => handles.iter().any(|handle| handle.has_kind(kind)),
     })?;
     let (compress, schema, selector) = (plan.compress, plan.schema, plan.selector);
+    let dictionaries = Dictionaries::new(compress, Arc::clone(&plan.clock));
     Ok(Engine::new(Parts {
         memory,
         memory_weight_max: plan.memory.as_ref().map_or(0, MemoryPlan::weight_max),
         weigh: plan.memory.map_or(Weigh::Entry, MemoryPlan::weigh),
-        stack: Some(TierStack { keys, values, compress, schema, selector, tiers: handles }),
+        stack: Some(TierStack { keys, values, compress, dictionaries, schema, selector, tiers: handles }),
         hints: plan.hints,
         expiry: plan.expiry,
         clock: plan.clock,

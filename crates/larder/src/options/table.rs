@@ -155,8 +155,9 @@ table! {
     }
     compress: Compress {
         says: "how payloads are compressed", takes: "a word, a level after a colon",
-        allowed: "auto, none; zstd, zstd:1 to zstd:22 and lz4 with the features of those names", default: "auto",
-        tiers: "disk, file, redis", cost: "time, for less space; from 1 KiB on",
+        allowed: "auto, none; zstd, zstd:1 to zstd:22, dictionary, dictionary:1 to dictionary:22 and lz4 with the features zstd and lz4",
+        default: "auto", tiers: "disk, file, redis",
+        cost: "time, for less space; from 1 KiB on, with a dictionary from 64 bytes on",
         parse: values::compress, valid: |compress| compress.check().is_ok(), show: values::compress_text,
     }
     version: u32 {

@@ -232,7 +232,13 @@ pub(super) fn compress(text: &str) -> Option<Compress> {
         #[cfg(feature = "zstd")]
         "zstd" => Some(Compress::zstd(3)),
         #[cfg(feature = "zstd")]
-        text => text.strip_prefix("zstd:")?.parse().ok().map(Compress::zstd),
+        "dictionary" => Some(Compress::dictionary()),
+        #[cfg(feature = "zstd")]
+        text => match text.split_once(':')? {
+            ("zstd", level) => level.parse().ok().map(Compress::zstd),
+            ("dictionary", level) => level.parse().ok().map(Compress::Dictionary),
+            _ => None,
+        },
         #[cfg(not(feature = "zstd"))]
         _ => None,
     }
@@ -244,6 +250,8 @@ pub(super) fn compress_text(compress: &Compress) -> String {
         Compress::None => "none".to_owned(),
         #[cfg(feature = "zstd")]
         Compress::Zstd(level) => format!("zstd:{level}"),
+        #[cfg(feature = "zstd")]
+        Compress::Dictionary(level) => format!("dictionary:{level}"),
         #[cfg(feature = "lz4")]
         Compress::Lz4 => "lz4".to_owned(),
         _ => "?".to_owned(),
