@@ -35,7 +35,9 @@ impl Selector for Table {
         let row = row(facts);
         let is_here = |kind: &TierKind| tiers.iter().any(|tier| tier.kind == *kind);
         let own = tiers.iter().filter_map(|tier| Some((tier.kind, tier.position?)));
-        let order = row.order.iter().copied().filter(is_here).collect::<TierList>().with_own(own);
+        // Memory stays in front of own tiers where it leads the row, not where it is all that is left of it.
+        let lead = row.order.first().copied().filter(|kind| *kind == TierKind::Memory);
+        let order = row.order.iter().copied().filter(is_here).collect::<TierList>().with_own(lead, own);
         let homes: TierList = order.iter().filter(|kind| filtered.allowed.contains(*kind)).collect();
         let asked = facts.home.filter(|home| filtered.usable.contains(*home));
         let rule = if asked.is_some() { "a hint names this home" } else { row.rule };
