@@ -223,7 +223,9 @@ fn options_page_matches_the_table() {
     page.push_str("| option | what it does | takes | allowed | default | tiers | cost |\n|---|---|---|---|---|---|---|\n");
     for row in options() {
         let cells = [row.says, row.takes, row.allowed, row.default, row.tiers, row.cost];
-        page.push_str(&format!("| `{}` | {} |\n", row.name, cells.join(" | ")));
+        // A name in angle brackets would be an HTML tag.
+        let cells = cells.join(" | ").replace('<', "&lt;").replace('>', "&gt;");
+        page.push_str(&format!("| `{}` | {cells} |\n", row.name));
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/options.md");
     if std::env::var_os("LARDER_WRITE_DOCS").is_some() {

@@ -56,6 +56,20 @@ fn own_tier_is_preferred_by_its_position() {
     }
 }
 
+/// Memory was taken for the first tier of a row when the built-in tiers before it were absent.
+#[test]
+fn own_tier_beside_memory_alone_takes_medium_entries() {
+    for position in [Position::First, Position::Before(Disk), Position::Before(File)] {
+        let dir = tempfile::tempdir().unwrap();
+        let builder = builder(&dir).url("memory:").tier(position, kept("alone", &MapStorage::default()));
+        let cache = builder.build().unwrap();
+        let placement = cache.try_insert(1, "m".repeat(MEDIUM)).unwrap();
+        assert_eq!((placement.home, placement.copy_in_memory), (kind("alone"), true), "{position:?}");
+        assert_eq!(cache.try_insert(2, "small".into()).unwrap().home, Memory, "{position:?}");
+        cache.close().unwrap();
+    }
+}
+
 #[test]
 fn own_tiers_are_read_in_the_order_of_their_positions() {
     let dir = tempfile::tempdir().unwrap();

@@ -318,3 +318,38 @@ async fn future_of_a_load_with_captured_text_can_be_spawned() {
     });
     assert_eq!(task.await.unwrap(), (Bytes::from_static(b"loaded"), Bytes::from_static(b"hello")));
 }
+
+/// A boxed `Send` future, as `async_trait` and axum ask for, over verbs that capture texts in a loop.
+fn boxed<'a>(
+    cache: &'a AsyncCache<String, Vec<&'static str>>,
+    names: &'a [&'static str],
+) -> Pin<Box<dyn Future<Output = u64> + Send + 'a>> {
+    Box::pin(async move {
+        for &name in names {
+            let value = || vec![name];
+            let key = || name.to_owned();
+            cache.get_with(key(), async { value() }).await;
+            cache.optionally_get_with(key(), async { Some(value()) }).await.unwrap();
+            cache.try_get_with(key(), async { Ok::<_, &'static str>(value()) }).await.unwrap();
+            let loaded = cache.load(key(), move |_| async move { Ok::<_, &'static str>(vec![name]) }).await;
+            assert_eq!((loaded.unwrap(), cache.get(name).await), (value(), Some(value())));
+            let keys = || names.iter().map(|&name| name.to_owned());
+            let all = cache.get_many_with(keys(), |keys| async move {
+                keys.into_iter().map(|key| (key, vec![name])).collect::<Vec<_>>()
+            });
+            assert!(all.await.iter().all(Option::is_some));
+            cache.insert_many(names.iter().map(|&name| (name.to_owned(), vec![name]))).await;
+            cache.compute(key(), move |_| larder::Compute::Put(vec![name])).await.unwrap();
+            cache.invalidate_tags([name]).await.unwrap();
+            assert!(cache.contains_key(name).await);
+        }
+        cache.len()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn futures_of_verbs_with_captured_texts_can_be_boxed_and_spawned() {
+    let cache = larder::mcache("spawned verbs").build().unwrap().to_async();
+    let task = tokio::spawn(async move { boxed(&cache, &["one", "two"]).await });
+    assert_eq!(task.await.unwrap(), 2);
+}

@@ -135,3 +135,31 @@ async fn async_function_can_borrow_arguments_and_return_early() {
     assert_eq!(first_word("", "c").await, "c");
     assert!(first_word::contains("", String::from("c")).await);
 }
+
+/// Compiles only if the futures of the cached functions are `Send` for texts of any lifetime.
+fn sendable<'a>(
+    client: &'a Client,
+    page: &'a str,
+) -> impl Future<Output = Result<String, NotFound>> + Send + 'a {
+    #[mcache(ttl = "1h", tags = ["{host}"])]
+    async fn path(host: &'static str, page: &str) -> Option<&'static str> {
+        tokio::task::yield_now().await;
+        (page != "gone").then_some(host)
+    }
+
+    async move {
+        let mut text = String::new();
+        for host in ["a", "b"] {
+            text += path(host, page).await.unwrap_or("none");
+        }
+        Ok(text + &client.fetch(page).await?)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn future_of_a_cached_function_with_texts_can_be_spawned() {
+    empty("async_methods");
+    let client = Arc::new(Client { base: "base".into(), runs: Runs::new() });
+    let task = tokio::spawn(async move { sendable(&client, "page").await });
+    assert_eq!(task.await.unwrap().unwrap(), "abbase/page");
+}

@@ -15,7 +15,7 @@ use crate::entry::EntryState;
 /// Commands that look never change a cache. Commands that change one say what they did; with `--dry-run`
 /// they say what they would do.
 ///
-/// Exit codes: 0 done; 1 failed; 2 invalid arguments; 3 no such cache or key; 4 another process has the
+/// Exit codes: 0 done; 1 failed; 2 invalid arguments; 3 no such cache, key or tag; 4 another process has the
 /// cache open; 5 `check` or `doctor` found a problem.
 #[derive(Debug, Parser)]
 #[command(name = "larder", version, max_term_width = 100)]
@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     #[arg(long, short, global = true, value_name = "NAME", help_heading = "Source")]
     pub(crate) cache: Option<String>,
     /// Looks into a Redis or Valkey server in place of directories: `redis://[user:password@]host[:port][/db]`
-    /// or `redis+unix:///path`. For `ls`, `stats`, `keys`, `show`, `du`, `rm` and `export`.
+    /// or `redis+unix:///path`. For `ls`, `stats`, `keys`, `show`, `explain`, `tag`, `du`, `rm` and `export`.
     #[arg(long, global = true, value_name = "URL", help_heading = "Source")]
     pub(crate) redis: Option<String>,
     /// Only the caches of this namespace on the server. Default: all.
@@ -51,6 +51,10 @@ pub(crate) enum Command {
     Keys(KeysArguments),
     /// Prints the entry of a key: its head and its value.
     Show(ShowArguments),
+    /// Says what a reader gets for a key, from which tier, and why.
+    Explain(ExplainArguments),
+    /// Lists the tags with their entries, or the keys of one tag.
+    Tag(TagArguments),
     /// Prints the bytes by tier, kind, tag, age or state.
     Du(DuArguments),
     /// Reads every entry and verifies its checksums. Exit code 5 if something is damaged.
@@ -156,6 +160,22 @@ pub(crate) struct ShowArguments {
     /// The most bytes of the value to print; 0 for all.
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "4 KiB")]
     pub(crate) limit: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArguments {
+    /// The key, as `keys` prints it.
+    pub(crate) key: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TagArguments {
+    /// The tag whose keys to list. Default: none, all tags are listed.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// The most tags or keys to print for each cache; 0 for all.
+    #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+    pub(crate) limit: usize,
 }
 
 #[derive(Args, Debug)]

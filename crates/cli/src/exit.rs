@@ -17,7 +17,7 @@ pub(crate) enum Exit {
     Failed = 1,
     /// An argument is invalid.
     Usage = 2,
-    /// There is no such cache or key.
+    /// There is no such cache, key or tag.
     NotFound = 3,
     /// Another process has the cache open: the command did nothing, or showed only a part.
     InUse = 4,

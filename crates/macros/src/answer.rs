@@ -9,7 +9,7 @@ use syn::{
     TypeImplTrait, TypeParamBound, TypeReference, parse_quote_spanned,
 };
 
-use crate::options::{Options, Tags};
+use crate::options::{Options, Tags, Tier};
 
 /// The return type of a function.
 pub(crate) struct Answer {
@@ -30,13 +30,14 @@ pub(crate) enum Form {
 }
 
 impl Answer {
-    pub(crate) fn read(signature: &Signature, options: &Options) -> syn::Result<Self> {
+    pub(crate) fn read(tier: Tier, signature: &Signature, options: &Options) -> syn::Result<Self> {
         let ty = match &signature.output {
             ReturnType::Default => parse_quote_spanned!(signature.ident.span()=> ()),
             ReturnType::Type(_, ty) => (**ty).clone(),
         };
         let form = form(&ty, options)?;
         check(&form, &ty, signature, options)?;
+        check_decoded(&form, &ty, tier)?;
         Ok(Self { ty, form, batch: options.batch.is_some() })
     }
 
@@ -110,6 +111,26 @@ fn check(form: &Form, ty: &Type, signature: &Signature, options: &Options) -> sy
         Some(span) => Err(Error::new(
             span,
             "a cached value outlives its call, so it cannot borrow: return an owned one (`String`, `Arc<T>`)",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Returns an error for a `&'static` reference in a value that a tier decodes. The compiler would report that
+/// the implementation of `Deserialize` is not general enough, and not name the type.
+fn check_decoded(form: &Form, ty: &Type, tier: Tier) -> syn::Result<()> {
+    let stored = match form {
+        Form::Value { result: true, .. } => first_argument(ty).unwrap_or(ty),
+        Form::Value { .. } => ty,
+        Form::Iterator { item, .. } | Form::Stream { item } => item,
+    };
+    let mut references = References(None);
+    references.visit_type(stored);
+    match references.0.filter(|_| tier != Tier::Memory) {
+        Some(reference) => Err(Error::new_spanned(
+            reference,
+            "a value that is read back from disk or from Redis cannot be a reference: return an owned one \
+             (`String`, `Arc<str>`), or use #[mcache]",
         )),
         None => Ok(()),
     }
@@ -288,5 +309,14 @@ impl<'ast> Visit<'ast> for Borrows {
             self.0.get_or_insert(reference.span());
         }
         visit::visit_type_reference(self, reference);
+    }
+}
+
+/// Finds the first reference in a type.
+struct References<'ast>(Option<&'ast TypeReference>);
+
+impl<'ast> Visit<'ast> for References<'ast> {
+    fn visit_type_reference(&mut self, reference: &'ast TypeReference) {
+        self.0.get_or_insert(reference);
     }
 }

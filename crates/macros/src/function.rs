@@ -31,7 +31,7 @@ impl Function {
         check_signature(&item.sig)?;
         let arguments = argument::read(&item.sig, &options)?;
         check_skipped(&options, &item.sig, &arguments)?;
-        let answer = Answer::read(&item.sig, &options)?;
+        let answer = Answer::read(tier, &item.sig, &options)?;
         batch::check(&item.sig, &options, &arguments)?;
         let root = options.krate.clone().unwrap_or_else(|| parse_quote!(::larder));
         let key = match &options.key {

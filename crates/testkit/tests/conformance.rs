@@ -86,6 +86,22 @@ fn size_limit_and_declared_blocking_are_checked() {
     }
 }
 
+/// A tier that takes frames up to 1 MiB cannot take a key of 1 MiB.
+#[test]
+fn key_is_tried_only_if_its_frame_fits() {
+    let subject = Subject::new("1 MiB", || {
+        let storage = MapStorage::default();
+        move || {
+            let tier = HashMapTier::on(&storage);
+            let capability = Capability { frame_bytes_max: 1 << 20, ..tier.capability() };
+            tier.with_capability(capability)
+        }
+    });
+    let report = conformance::run(&subject);
+    report.assert_all();
+    assert!(matches!(report.outcome("a_key_of_1_mib_is_a_key"), Some(Outcome::NotApplicable(_))));
+}
+
 /// The promise that a [`Broken`] tier breaks.
 #[derive(Clone, Copy, PartialEq)]
 enum Flaw {

@@ -9,7 +9,7 @@ use crate::args::{Arguments, ExportArguments};
 use crate::catalog;
 use crate::entry::{EntryRecord, EntryState};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::printer::{self, Printer};
+use crate::printer::{self, Printer, Progress};
 use crate::source::{self, OpenCache, OpenTier};
 use crate::transfer::ExportWriter;
 
@@ -35,7 +35,7 @@ pub(super) fn run(arguments: &Arguments, export: &ExportArguments, printer: &mut
     let open = source::reading(&cache)?;
     super::tell(&cache, &open.notes);
     if open.is_partial {
-        return Err(super::remove::in_use(&cache));
+        return Err(super::change::remove::in_use(&cache));
     }
     let mut wanted = Vec::new();
     open.each(|entry| {
@@ -45,14 +45,17 @@ pub(super) fn run(arguments: &Arguments, export: &ExportArguments, printer: &mut
         }
     })?;
     let mut writer = ExportWriter::create(path).map_err(|error| unwritable(path, &error))?;
+    let progress = Progress::begin("writing the export".to_owned(), Some(wanted.len() as u64));
     let mut entries = 0;
     for entry in &wanted {
         entries += u64::from(append(&mut writer, &open, entry, path)?);
+        progress.step();
     }
     // What the entries need to be read. It is not counted.
     for dictionary in &open.dictionaries()? {
         append(&mut writer, &open, dictionary, path)?;
     }
+    drop(progress);
     let file_bytes = writer.finish(path).map_err(|error| unwritable(path, &error))?;
     let left_out = wanted.len() as u64 - entries;
     let file = path.display().to_string();

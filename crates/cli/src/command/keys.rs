@@ -26,7 +26,16 @@ struct Keys {
 }
 
 pub(super) fn run(arguments: &Arguments, keys: &KeysArguments, printer: &mut Printer) -> Outcome {
-    let mut caches = Vec::new();
+    Ok(list(arguments, keys, printer)?.0)
+}
+
+/// Prints the keys, and returns how many there are.
+pub(super) fn list(
+    arguments: &Arguments,
+    keys: &KeysArguments,
+    printer: &mut Printer,
+) -> Outcome<(Exit, usize)> {
+    let (mut caches, mut all) = (Vec::new(), 0);
     let exit = each_cache(arguments, |cache, open| {
         let mut found = Vec::new();
         open.each(|entry| {
@@ -35,6 +44,7 @@ pub(super) fn run(arguments: &Arguments, keys: &KeysArguments, printer: &mut Pri
             }
         })?;
         let matched = found.len();
+        all += matched;
         let limit = if keys.limit == 0 { matched } else { keys.limit };
         let mut found = sorted(found, keys.sort);
         found.truncate(limit);
@@ -61,7 +71,7 @@ pub(super) fn run(arguments: &Arguments, keys: &KeysArguments, printer: &mut Pri
     if printer.is_json() {
         printer.json("larder.keys.v1", &Keys { caches })?;
     }
-    Ok(exit)
+    Ok((exit, all))
 }
 
 fn sorted(mut entries: Vec<EntryRecord>, by: SortBy) -> Vec<EntryRecord> {

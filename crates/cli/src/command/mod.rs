@@ -1,19 +1,21 @@
 //! The subcommands.
 
+mod change;
 mod check;
 mod complete;
 mod config;
 mod doctor;
 mod du;
+mod explain;
 mod export;
-mod gc;
-mod import;
 mod keys;
 mod ls;
-mod remove;
 mod show;
 mod simulate;
 mod stats;
+mod tag;
+
+use change::{gc, import, remove};
 
 use crate::args::{Arguments, Command};
 use crate::catalog::{self, CacheDirectory};
@@ -29,6 +31,8 @@ pub(crate) fn run(arguments: &Arguments, printer: &mut Printer) -> Outcome {
         Command::Stats(filter) => stats::run(arguments, filter, printer),
         Command::Keys(keys) => keys::run(arguments, keys, printer),
         Command::Show(show) => show::run(arguments, show, printer),
+        Command::Explain(explain) => explain::run(arguments, explain, printer),
+        Command::Tag(tag) => tag::run(arguments, tag, printer),
         Command::Du(du) => du::run(arguments, du, printer),
         Command::Check(check) => check::run(arguments, check, printer),
         Command::Rm(rm) => remove::rm(arguments, rm, printer),
@@ -65,7 +69,7 @@ fn check_source(arguments: &Arguments) -> Outcome<()> {
         return Err(Failure::argument("--dir", dir.display(), "either --dir or --redis"));
     }
     if !is_for_servers(&arguments.command) {
-        let allowed = "ls, stats, keys, show, du, rm, export";
+        let allowed = "ls, stats, keys, show, explain, tag, du, rm, export";
         return Err(Failure::new(
             Exit::Usage,
             format!("--redis: given with another command, allowed {allowed}"),
@@ -82,6 +86,8 @@ fn is_for_servers(command: &Command) -> bool {
             | Command::Stats(_)
             | Command::Keys(_)
             | Command::Show(_)
+            | Command::Explain(_)
+            | Command::Tag(_)
             | Command::Du(_)
             | Command::Rm(_)
             | Command::Export(_)

@@ -15,7 +15,7 @@ use serde::Serialize;
 pub(crate) use key_text::KeyText;
 pub(crate) use value::StoredValue;
 
-use crate::printer::moment;
+use crate::printer::{escaped_line, moment};
 use crate::source::OpenCache;
 
 /// Whether readers get an entry.
@@ -150,6 +150,26 @@ pub(crate) struct EntryDocument {
     idle_ms: Option<u64>,
     load_cost_us: Option<u64>,
     tags: Vec<String>,
+}
+
+impl EntryDocument {
+    /// What a selector knew of the entry, in a line.
+    pub(crate) fn facts(&self) -> String {
+        let cost = self.load_cost_us.map_or_else(
+            || "not loaded".to_owned(),
+            |cost| format!("loaded in {}", crate::printer::span(std::time::Duration::from_micros(cost))),
+        );
+        let bytes = crate::printer::bytes;
+        let tags: Vec<String> = self.tags.iter().map(|tag| escaped_line(tag)).collect();
+        let tags = if tags.is_empty() { String::new() } else { format!("; tags {}", tags.join(", ")) };
+        format!(
+            "{} of {}, {} stored, {cost}, version {}{tags}",
+            self.kind,
+            bytes(self.value_bytes),
+            bytes(self.frame_bytes),
+            self.schema
+        )
+    }
 }
 
 pub(crate) fn millis(span: std::time::Duration) -> u64 {

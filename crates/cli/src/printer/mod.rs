@@ -1,6 +1,7 @@
 //! What the command prints: lines, tables and JSON, without control codes of a terminal.
 
 mod escape;
+mod progress;
 mod table;
 mod units;
 
@@ -9,6 +10,7 @@ use std::io::{self, BufWriter, Write};
 use serde::Serialize;
 
 pub(crate) use escape::{escaped_line, escaped_lines, needs_escape, without_control_codes};
+pub(crate) use progress::Progress;
 pub(crate) use table::TextTable;
 pub(crate) use units::{Age, ago, bytes, count, moment, span};
 
@@ -22,6 +24,9 @@ pub(crate) struct Printer {
 
 impl Printer {
     pub(crate) fn to_stdout(is_json: bool) -> Self {
+        if is_json {
+            progress::silence();
+        }
         Self { is_json, out: BufWriter::new(io::stdout()) }
     }
 

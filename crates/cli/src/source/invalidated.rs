@@ -47,4 +47,14 @@ impl Invalidated {
         let by_tag = tags.iter().filter_map(|tag| self.tags.get(tag.as_str()));
         by_tag.chain([&self.cleared, &self.all]).any(|invalidation| number < *invalidation)
     }
+
+    /// The latest invalidation that applies to an entry with this sequence number and these tags, and its
+    /// own number.
+    pub(crate) fn latest(&self, number: u64, tags: &[Tag]) -> Option<(Invalidation, u64)> {
+        let of_tag =
+            |tag: &Tag| Some((Invalidation::Tag(tag.as_str().into()), *self.tags.get(tag.as_str())?));
+        let of_all = [(Invalidation::Cleared, self.cleared), (Invalidation::All, self.all)];
+        let all = tags.iter().filter_map(of_tag).chain(of_all);
+        all.filter(|(_, invalidation)| number < *invalidation).max_by_key(|(_, invalidation)| *invalidation)
+    }
 }

@@ -25,6 +25,7 @@ pub(crate) use reading::{reader_of_server, reading};
 
 use crate::entry::EntryRecord;
 use crate::exit::Outcome;
+use crate::printer::Progress;
 
 /// A tier of a cache that is open.
 pub(crate) enum OpenTier {
@@ -52,9 +53,20 @@ impl OpenTier {
         self.tier().kind()
     }
 
+    /// Shows how far work on the entries of the tier has come.
+    pub(crate) fn progress(&self, what: &str) -> Progress {
+        let entries = self.tier().usage().entries;
+        Progress::begin(
+            format!("{what} the {} tier", self.kind().name()),
+            Some(entries).filter(|all| *all > 0),
+        )
+    }
+
     /// Verifies every entry. Removes damaged ones, unless the tier is open for reading: a copy of the disk
     /// tier is not the tier.
     pub(crate) fn check(&self) -> Result<EntryCheck> {
+        // The tier counts at the end.
+        let _shown = Progress::begin(format!("verifying the {} tier", self.kind().name()), None);
         match self {
             Self::Disk(tier) => tier.remove_damaged(),
             Self::Reader(tier) => tier.check(),
@@ -116,7 +128,9 @@ impl OpenCache {
     fn each_record(&self, mut visit: impl FnMut(EntryRecord) + Send) -> Outcome<()> {
         for tier in &self.tiers {
             let kind = tier.kind();
+            let progress = tier.progress("reading");
             let mut take = |head: &[u8]| {
+                progress.step();
                 if let Some(entry) = EntryRecord::read(kind, head, self) {
                     visit(entry);
                 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use larder::{Bytes, EntryOptions, Persistence};
 
-use crate::fixtures::{FILM, SMALL, files_of, folder, keys, larder};
+use crate::fixtures::{FILM, SMALL, command, files_of, folder, keys, larder};
 
 fn export(dir: &Path, cache: &str, arguments: &[&str]) -> std::path::PathBuf {
     let file = dir.join(format!("{cache}.export"));
@@ -169,4 +169,87 @@ fn export_overwrites_nothing_unless_it_is_told_to() {
     import(dir.path(), &file, &["--cache", "films"]).exits(4);
     import(dir.path(), &file, &["--cache", "absent"]).exits(3);
     drop(film);
+}
+
+/// A pipe in place of an export file: the command waits for it as it would for a slow disk.
+#[cfg(unix)]
+struct Stalled {
+    dir: tempfile::TempDir,
+}
+
+#[cfg(unix)]
+impl Stalled {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let made = std::process::Command::new("mkfifo").arg(dir.path().join("slow")).status().unwrap();
+        assert!(made.success());
+        Self { dir }
+    }
+
+    fn place(&self) -> std::path::PathBuf {
+        self.dir.path().join("slow")
+    }
+
+    /// Lets the command go on, with an empty file.
+    fn end(&self) {
+        drop(fs::File::options().write(true).open(self.place()).unwrap());
+    }
+}
+
+/// What `source` gives until it ends, part by part.
+#[cfg(unix)]
+fn parts(mut source: impl std::io::Read + Send + 'static) -> std::sync::mpsc::Receiver<String> {
+    let (told, parts) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        // A terminal reports an error when its process has ended.
+        while let Ok(read @ 1..) = source.read(&mut bytes) {
+            let _ended = told.send(String::from_utf8_lossy(&bytes[..read]).into_owned());
+        }
+    });
+    parts
+}
+
+#[cfg(unix)]
+#[test]
+fn long_work_prints_lines_into_a_pipe_and_nothing_beside_json() {
+    use std::process::Stdio;
+    let (folder, stalled) = (folder(), Stalled::new());
+    let place = stalled.place();
+    let dir = ["--dir", folder.path().to_str().unwrap(), "import", "--cache", "pages"];
+    for is_json in [false, true] {
+        let json = if is_json { &["--json"][..] } else { &[] };
+        let mut command = command(&[&dir[..], json, &[place.to_str().unwrap()]].concat());
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let said = parts(process.stderr.take().unwrap());
+        // A line comes after two seconds.
+        let line = said.recv_timeout(Duration::from_secs(if is_json { 3 } else { 60 })).ok();
+        assert_eq!(line.as_deref(), (!is_json).then_some("larder: verifying the export: 2 s\n"));
+        stalled.end();
+        let output = process.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), &output.stdout[..]), (Some(1), &b""[..]));
+        assert!(said.iter().collect::<String>().contains("truncated"));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn long_work_draws_a_bar_in_a_terminal() {
+    use portable_pty::{CommandBuilder, PtySize, native_pty_system};
+    let (folder, stalled) = (folder(), Stalled::new());
+    let pair = native_pty_system().openpty(PtySize::default()).unwrap();
+    let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_larder"));
+    command.args(["--dir", folder.path().to_str().unwrap(), "import", "--cache", "pages"]);
+    command.arg(stalled.place());
+    command.env("TERM", "xterm-256color");
+    let mut process = pair.slave.spawn_command(command).unwrap();
+    drop(pair.slave);
+    let shown = parts(pair.master.try_clone_reader().unwrap());
+    let mut screen = String::new();
+    while !screen.contains("verifying the export, 1s") {
+        screen += &shown.recv_timeout(Duration::from_secs(60)).unwrap();
+    }
+    stalled.end();
+    assert_eq!(process.wait().unwrap().exit_code(), 1);
+    assert!(shown.iter().collect::<String>().contains("truncated"), "{screen}");
 }

@@ -41,6 +41,17 @@ fn directories_of_earlier_builds_are_read() {
         assert_eq!(keys(dir.path(), "files", &[]), ["film", "small"]);
         larder(dir.path(), &["show", "10003"]).exits(0).says(&["10003 0 10003 0"]);
         larder(dir.path(), &["show", "small"]).exits(0).says(&["a few bytes"]);
+        larder(dir.path(), &["explain", "10003"])
+            .exits(0)
+            .says(&["a reader gets the entry of the disk tier"]);
+        larder(dir.path(), &["explain", "film"]).exits(0).says(&["a reader gets the entry of the file tier"]);
+        let tags = larder(dir.path(), &["tag", "--cache", "rows", "--json"]).exits(0).json();
+        let tags = tags["caches"][0]["tags"].as_array().unwrap().clone();
+        assert_eq!(
+            (tags.len(), &tags[0]["entries"], &tags[0]["fresh"]),
+            (1, &10.into(), &0.into()),
+            "{name}"
+        );
         larder(dir.path(), &["check"]).exits(0).says(&["1215 whole entries, 0 damaged", "2 whole entries"]);
         assert_eq!(files_of(dir.path()), before, "{name}");
         larder(dir.path(), &["gc"]).exits(0).says(&["rows: removed 10 entries"]);

@@ -3,6 +3,7 @@
 
 mod changes;
 mod damage;
+mod explained;
 mod exports;
 mod fixtures;
 mod golden;

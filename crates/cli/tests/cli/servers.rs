@@ -57,6 +57,9 @@ fn caches_and_entries_of_a_server_are_shown_without_a_change() {
     run(&["keys", "--tag", "red", "--tier", "redis"]).exits(0).says(&["1 key", "tagged"]);
     run(&["show", "tagged"]).exits(0).says(&["tier      redis", "by a tag"]);
     run(&["show", "absent"]).exits(3);
+    run(&["explain", "old"]).exits(0).says(&["a reader gets nothing", "with the tag gone"]);
+    run(&["explain", "tagged"]).exits(0).says(&["a reader gets the entry of the redis tier"]);
+    run(&["tag"]).exits(0).says(&["shop/carts: 2 tags, 5 entries without a tag"]);
     run(&["stats"]).exits(0).says(&["tier redis", "2 tags"]);
     run(&["du", "--by", "state"]).exits(0).says(&["fresh", "invalidated"]);
     run(&["rm", "cart-1", "--dry-run"]).exits(0).says(&["would remove cart-1"]);

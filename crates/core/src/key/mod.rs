@@ -47,6 +47,7 @@ use crate::Result;
     message = "`{Self}` does not find keys of the type `{K}`",
     label = "neither a `{K}` nor a borrowed form of it",
     note = "a look-up takes a reference to the key itself, or to a borrowed form: `str` for `String`, `[T]` for `Vec<T>`, `Path` for `PathBuf`",
+    note = "calls with many keys take a slice of owned keys: `&[String]` in place of `&[&str]`",
     note = "a tuple of borrowed parts is no such form: build the owned key, or write a struct of the parts that implements `Hash`, `larder::Equivalent<{K}>` and `larder::Lookup<{K}>`"
 )]
 pub trait Lookup<K>: Hash + Equivalent<K> {

@@ -245,17 +245,21 @@ impl TierList {
         self.kinds[0]
     }
 
-    /// Adds tiers that the user brings to a list of built-in ones, each at its position. Memory, if it leads
-    /// the list, stays in front.
+    /// Adds tiers that the user brings to a list of built-in ones, each at its position. `lead` stays in front
+    /// if it is the first of the list.
     #[must_use]
-    pub fn with_own(self, own: impl Iterator<Item = (TierKind, Position)> + Clone) -> Self {
+    pub fn with_own(
+        self,
+        lead: Option<TierKind>,
+        own: impl Iterator<Item = (TierKind, Position)> + Clone,
+    ) -> Self {
         let mut list = Self::default();
         let push_at = |list: &mut Self, wanted: Position| {
             let stands = |position: Position| position.among(|kind| self.contains(kind)) == wanted;
             own.clone().filter(|(_, position)| stands(*position)).for_each(|(kind, _)| list.push(kind));
         };
         let mut built_in = self.iter().peekable();
-        built_in.next_if_eq(&TierKind::Memory).into_iter().for_each(|memory| list.push(memory));
+        built_in.next_if(|kind| lead == Some(*kind)).into_iter().for_each(|lead| list.push(lead));
         push_at(&mut list, Position::First);
         for kind in built_in {
             push_at(&mut list, Position::Before(kind));

@@ -65,7 +65,9 @@ fn order(row: &Row, tiers: &[TierFacts]) -> TierList {
     if tiers.iter().all(|tier| tier.position.is_none()) {
         return built_in;
     }
-    built_in.with_own(tiers.iter().filter_map(|tier| Some((tier.kind, tier.position?))))
+    // Memory stays in front of own tiers where it leads the row, not where it is all that is left of it.
+    let lead = row.order.first().copied().filter(|kind| *kind == TierKind::Memory);
+    built_in.with_own(lead, tiers.iter().filter_map(|tier| Some((tier.kind, tier.position?))))
 }
 
 fn nowhere(filtered: &Filtered) -> Placement {

@@ -248,7 +248,8 @@ fn in_order(mut handles: Vec<TierHandle>) -> Vec<TierHandle> {
     let places: Vec<_> = handles.iter().map(TierHandle::place).collect();
     let built_in = places.iter().filter(|(_, position)| position.is_none());
     let own = places.iter().filter_map(|(kind, position)| Some((*kind, (*position)?)));
-    let order = built_in.map(|(kind, _)| *kind).collect::<TierList>().with_own(own);
+    let built_in: TierList = built_in.map(|(kind, _)| *kind).collect();
+    let order = built_in.with_own(Some(TierKind::Memory), own);
     let place = |handle: &TierHandle| order.iter().position(|kind| handle.has_kind(kind));
     // An entry that replaces one in a tier that is only read is found first.
     handles.sort_by_key(|handle| (handle.is_read_only(), place(handle)));

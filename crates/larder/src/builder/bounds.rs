@@ -27,7 +27,8 @@ use serde::de::DeserializeOwned;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the key of a cache",
     label = "not `Hash + Eq + Send + Sync + 'static`",
-    note = "a key is owned: `String` in place of `&str`; look-ups take the borrowed form"
+    note = "a key is owned: `String` in place of `&str`; look-ups take the borrowed form",
+    note = "a float is not `Eq`: its bits are, `x.to_bits()`"
 )]
 pub trait CacheKey: Hash + Eq + Send + Sync + 'static {}
 
@@ -52,6 +53,7 @@ impl<V: Clone + Send + Sync + 'static> CacheValue for V {}
     message = "`{Self}` cannot be the key of a cache beyond memory",
     label = "not `Hash + Eq + Send + Sync + 'static`, `Serialize` and `Deserialize`",
     note = "derive them: `#[derive(PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]`",
+    note = "a key that borrows cannot be read back: `String` in place of `&'static str`; look-ups take the borrowed form",
     note = "`mcache` asks nothing of serde"
 )]
 pub trait EncodedCacheKey: CacheKey + Serialize + DeserializeOwned {}

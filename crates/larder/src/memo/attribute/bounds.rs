@@ -18,7 +18,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed for K {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be stored in a cache",
     label = "not `Clone + Send + Sync + 'static`",
-    note = "what is not `Clone`, or dear to clone, goes into an `Arc`"
+    note = "a value that is not `Clone`, or expensive to clone, goes into an `Arc`"
 )]
 pub trait Kept: Clone + Send + Sync + 'static {
     /// The value itself. If it cannot be stored, the compiler reports this once, and reports no further

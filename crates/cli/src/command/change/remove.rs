@@ -13,7 +13,7 @@ use crate::printer::{self, Printer};
 use crate::source::{self, OpenCache};
 
 #[derive(Serialize)]
-pub(super) struct RemovedEntry {
+pub(in crate::command) struct RemovedEntry {
     key: String,
     tier: &'static str,
     bytes: u64,
@@ -21,20 +21,20 @@ pub(super) struct RemovedEntry {
 
 /// What a command removed from a cache, or would remove.
 #[derive(Serialize)]
-pub(super) struct Removal {
-    pub(super) cache: String,
-    pub(super) path: String,
-    pub(super) is_dry_run: bool,
-    pub(super) count: u64,
-    pub(super) bytes: u64,
-    pub(super) entries: Vec<RemovedEntry>,
+pub(in crate::command) struct Removal {
+    pub(in crate::command) cache: String,
+    pub(in crate::command) path: String,
+    pub(in crate::command) is_dry_run: bool,
+    pub(in crate::command) count: u64,
+    pub(in crate::command) bytes: u64,
+    pub(in crate::command) entries: Vec<RemovedEntry>,
     /// Directories that ended processes left behind.
-    pub(super) directories: Vec<String>,
+    pub(in crate::command) directories: Vec<String>,
 }
 
 impl Removal {
     /// What was removed: these entries, each of them listed.
-    pub(super) fn of(cache: &CacheDirectory, entries: &[EntryRecord], is_dry_run: bool) -> Self {
+    pub(in crate::command) fn of(cache: &CacheDirectory, entries: &[EntryRecord], is_dry_run: bool) -> Self {
         let removed = |entry: &EntryRecord| RemovedEntry {
             key: entry.key_text().text,
             tier: entry.tier.name(),
@@ -51,7 +51,7 @@ impl Removal {
         }
     }
 
-    pub(super) fn print(&self, label: &str, printer: &mut Printer) -> Outcome<()> {
+    pub(in crate::command) fn print(&self, label: &str, printer: &mut Printer) -> Outcome<()> {
         let verb = if self.is_dry_run { "would remove" } else { "removed" };
         for entry in &self.entries {
             let bytes = printer::bytes(entry.bytes);
@@ -66,7 +66,7 @@ impl Removal {
 }
 
 /// Runs `larder rm`.
-pub(super) fn rm(arguments: &Arguments, rm: &RmArguments, printer: &mut Printer) -> Outcome {
+pub(in crate::command) fn rm(arguments: &Arguments, rm: &RmArguments, printer: &mut Printer) -> Outcome {
     if rm.keys.is_empty() && rm.filter.is_empty() {
         let allowed = "keys, or a filter such as --tag; `larder clear` removes all entries";
         return Err(Failure::argument("KEY", "nothing", allowed));
@@ -95,7 +95,7 @@ pub(super) fn rm(arguments: &Arguments, rm: &RmArguments, printer: &mut Printer)
 ///
 /// # Errors
 /// A tier that the next cache would empty: opening it for a change would do so now.
-pub(super) fn remove(
+pub(in crate::command) fn remove(
     cache: &CacheDirectory,
     change: ChangeArguments,
     is_wanted: impl Fn(&EntryRecord, &OpenCache) -> bool + Sync,
@@ -111,7 +111,7 @@ pub(super) fn remove(
     };
     if change.dry_run {
         let open = source::reading(cache)?;
-        super::tell(cache, &open.notes);
+        crate::command::tell(cache, &open.notes);
         return if open.is_partial { Err(in_use(cache)) } else { collect(&open) };
     }
     if let Some(server) = &cache.server {
@@ -147,7 +147,7 @@ fn remove_on_server(server: &ServerCache, cache: &CacheDirectory, wanted: &[Entr
 }
 
 /// Fails if opening the cache for a change would empty a tier.
-pub(super) fn refuse_void(cache: &CacheDirectory) -> Outcome<()> {
+pub(in crate::command) fn refuse_void(cache: &CacheDirectory) -> Outcome<()> {
     match source::void_tiers(cache)?.first() {
         Some(reason) => {
             let message = format!("{}: {reason}; `larder clear` does so now", cache.path.display());
@@ -157,13 +157,17 @@ pub(super) fn refuse_void(cache: &CacheDirectory) -> Outcome<()> {
     }
 }
 
-pub(super) fn in_use(cache: &CacheDirectory) -> Failure {
+pub(in crate::command) fn in_use(cache: &CacheDirectory) -> Failure {
     let message = format!("{}: another process has the cache open", cache.path.display());
     Failure::new(Exit::InUse, message)
 }
 
 /// Runs `larder clear`.
-pub(super) fn clear(arguments: &Arguments, change: ChangeArguments, printer: &mut Printer) -> Outcome {
+pub(in crate::command) fn clear(
+    arguments: &Arguments,
+    change: ChangeArguments,
+    printer: &mut Printer,
+) -> Outcome {
     let cache = catalog::only(arguments)?;
     let open = source::reading(&cache)?;
     if open.is_partial {

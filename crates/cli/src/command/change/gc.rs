@@ -18,7 +18,11 @@ struct Collected<'a> {
     caches: Vec<&'a Removal>,
 }
 
-pub(super) fn run(arguments: &Arguments, change: ChangeArguments, printer: &mut Printer) -> Outcome {
+pub(in crate::command) fn run(
+    arguments: &Arguments,
+    change: ChangeArguments,
+    printer: &mut Printer,
+) -> Outcome {
     let (mut exit, mut caches) = (Exit::Done, Vec::new());
     let found = catalog::chosen(arguments)?;
     for cache in found.iter().filter(|cache| !cache.is_private) {

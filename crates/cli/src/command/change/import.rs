@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 use crate::args::{Arguments, ImportArguments};
 use crate::catalog::{self, CacheDirectory};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::printer::{self, Printer};
+use crate::printer::{self, Printer, Progress};
 use crate::source::{self, OpenCache};
 use crate::transfer::{ExportReader, ExportSummary, FrameHead};
 
@@ -39,9 +39,15 @@ struct Imported {
     damaged: u64,
 }
 
-pub(super) fn run(arguments: &Arguments, import: &ImportArguments, printer: &mut Printer) -> Outcome {
+pub(in crate::command) fn run(
+    arguments: &Arguments,
+    import: &ImportArguments,
+    printer: &mut Printer,
+) -> Outcome {
     let unreadable = |error: std::io::Error| unreadable(&import.file, &error);
+    let verifying = Progress::begin("verifying the export".to_owned(), None);
     let summary = ExportReader::verify(&import.file).map_err(unreadable)?;
+    drop(verifying);
     let (cache, is_created) = target(arguments, import)?;
     let mut imported = Imported {
         cache: cache.name.clone(),
@@ -59,7 +65,8 @@ pub(super) fn run(arguments: &Arguments, import: &ImportArguments, printer: &mut
         }
         super::remove::refuse_void(&cache)?;
         let reader = ExportReader::open(&import.file).map_err(unreadable)?;
-        source::changing(&cache, |open| import_all(reader, open, import, &mut imported))?;
+        let progress = Progress::begin("importing".to_owned(), Some(summary.disk + summary.file));
+        source::changing(&cache, |open| import_all(reader, open, import, &progress, &mut imported))?;
     }
     if printer.is_json() {
         printer.json("larder.import.v1", &imported)?;
@@ -110,9 +117,11 @@ fn import_all(
     mut reader: ExportReader,
     open: &OpenCache,
     import: &ImportArguments,
+    progress: &Progress,
     imported: &mut Imported,
 ) -> Outcome<()> {
     while let Some(frame) = reader.next().map_err(|error| unreadable(&import.file, &error))? {
+        progress.step();
         let Some(mut frame) = frame else {
             imported.damaged += 1;
             continue;
