@@ -311,7 +311,7 @@ fn value_of_a_changed_type_is_a_counted_miss() {
 }
 
 #[test]
-fn torn_database_is_replaced() {
+fn torn_journal_and_runs_are_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let open = || larder::bcache::<u32, String>("torn").dir(dir.path()).memory_bytes(0).build().unwrap();
     let cache = open();
@@ -319,7 +319,9 @@ fn torn_database_is_replaced() {
         cache.insert(n, format!("value {n}"));
     }
     cache.close().unwrap();
-    for path in files(&dir.path().join("torn/disk/db")) {
+    let torn = ["journal", "packs"].map(|name| files(&dir.path().join("torn/disk").join(name))).concat();
+    assert!(!torn.is_empty());
+    for path in torn {
         let len = fs::metadata(&path).unwrap().len();
         fs::write(&path, vec![0xa5; usize::try_from(len).unwrap()]).unwrap();
     }

@@ -81,7 +81,9 @@ impl CacheDirectory {
 
     /// The directory of the disk tier, if there is one.
     pub(crate) fn disk(&self) -> Option<PathBuf> {
-        Some(self.path.join("disk")).filter(|disk| disk.join("db").is_dir())
+        // `db` alone has the rows in directories of earlier builds.
+        let parts = ["journal", "packs", "db"];
+        Some(self.path.join("disk")).filter(|disk| parts.iter().any(|part| disk.join(part).is_dir()))
     }
 
     /// The directory of the file tier, if there is one.

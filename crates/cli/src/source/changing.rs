@@ -83,6 +83,6 @@ pub(crate) fn void_tiers(cache: &CacheDirectory) -> Outcome<Vec<String>> {
 
 /// Whether a tier has any data.
 fn has_entries(dir: &Path) -> bool {
-    let parts = ["db", "packs", "segments", "entries"].map(|name| dir.join(name));
+    let parts = ["db", "journal", "packs", "segments", "entries"].map(|name| dir.join(name));
     parts.iter().any(|part| fs::read_dir(part).is_ok_and(|mut entries| entries.next().is_some()))
 }

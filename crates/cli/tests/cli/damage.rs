@@ -74,12 +74,12 @@ fn damaged_frame_in_a_segment_is_found_and_removed() {
 }
 
 #[test]
-fn damaged_database_is_reported_and_the_original_stays_for_inspection() {
+fn damaged_journal_is_reported_and_the_original_stays_for_inspection() {
     let dir = folder();
     let pages = dir.path().join("pages");
-    let database = files_ending(&pages, "/db").remove(0);
-    let len = fs::metadata(&database).unwrap().len() as usize;
-    fs::write(&database, vec![0xa5; len]).unwrap();
+    let journal = files_ending(&pages, ".log").remove(0);
+    let len = fs::metadata(&journal).unwrap().len() as usize;
+    fs::write(&journal, vec![0xa5; len]).unwrap();
     let before = files_of(&pages);
     let ran = larder(&pages, &["check"]).exits(5);
     assert!(ran.stdout.contains("damaged"), "{}", ran.stdout);

@@ -87,7 +87,8 @@ impl HotKeys {
         let Some(mut sketch) = self.sketch.try_lock() else { return };
         let dropped = sketch.add(key, weight);
         if sketch.samples >= ROUND {
-            self.adapt(&mut sketch);
+            let took = sketch.began.elapsed();
+            self.adapt(&mut sketch, took);
         }
         drop(sketch);
         drop(dropped);
@@ -97,8 +98,9 @@ impl HotKeys {
     pub fn top(&self, n: usize) -> (Vec<HotKey>, u64) {
         let mut sketch = self.sketch.lock();
         // A program that became quiet has few samples to adapt by.
-        if sketch.began.elapsed() >= Duration::from_secs(1) {
-            self.adapt(&mut sketch);
+        let took = sketch.began.elapsed();
+        if took >= Duration::from_secs(1) {
+            self.adapt(&mut sketch, took);
         }
         sketch.halve();
         let (mut keys, total) = (sketch.counters.clone(), sketch.total);
@@ -108,9 +110,10 @@ impl HotKeys {
         (keys, total)
     }
 
-    /// Chooses the share of sampled look-ups by the samples of the round, and begins another round.
-    fn adapt(&self, sketch: &mut Sketch) {
-        let seconds = sketch.began.elapsed().as_secs_f64().max(1e-6);
+    /// Chooses the share of sampled look-ups by the samples of the round, which `took` so long, and begins another
+    /// round.
+    fn adapt(&self, sketch: &mut Sketch, took: Duration) {
+        let seconds = took.as_secs_f64().max(1e-6);
         let wanted = sketch.period * sketch.samples as f64 / seconds / SAMPLES_PER_SECOND;
         sketch.period = wanted.clamp(1.0, PERIOD_MAX);
         // The conversion saturates.
@@ -196,8 +199,8 @@ mod tests {
         assert_eq!(picked(0, 1000), 1000);
         {
             let mut sketch = keys.sketch.lock();
-            (sketch.samples, sketch.began) = (ROUND, Instant::now() - Duration::from_millis(1));
-            keys.adapt(&mut sketch);
+            sketch.samples = ROUND;
+            keys.adapt(&mut sketch, Duration::from_millis(1));
         }
         // 256 samples in a millisecond are 256 times too many.
         let some = picked(0, 256_000);
@@ -210,8 +213,7 @@ mod tests {
         }
         {
             let mut sketch = keys.sketch.lock();
-            sketch.began = Instant::now() - Duration::from_secs(2);
-            keys.adapt(&mut sketch);
+            keys.adapt(&mut sketch, Duration::from_secs(2));
         }
         assert_eq!(picked(0, 1000), 1000, "a quiet program");
     }

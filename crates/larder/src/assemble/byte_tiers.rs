@@ -193,10 +193,9 @@ fn open(mut plan: TieredPlan, parts: ErasedParts) -> Result<Arc<Engine>> {
         handles.push(own.handle(own_dir, (&plan.clock, &seal))?);
     }
     set_options(&mut handles, &plan.tier_options);
-    let invalidations = match own_dir {
-        Some(dir) => invalidations(dir, plan.durability, (&handles, &seal))?,
-        None => looked.invalidations, // A process does not see those in the log of another process.
-    };
+    let own_log = |dir: &Path| invalidations(dir, plan.durability, (&handles, &seal));
+    // A process does not see those in the log of another process.
+    let invalidations = own_dir.map_or(Ok(looked.invalidations), own_log)?;
     if plan.tiers.contains(TierKind::Null) {
         handles.push(TierHandle::with(Arc::new(NullTier), Arc::clone(&plan.clock), None));
     }

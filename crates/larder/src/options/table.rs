@@ -209,7 +209,7 @@ table! {
     durability: Durability {
         says: "which acknowledged writes a crash may lose", takes: "a word",
         allowed: "buffered, flushed, synced", default: "buffered",
-        tiers: "disk, file", cost: "flushed writes small frames twice; synced waits 0.1 to 20 ms for the disk",
+        tiers: "disk, file", cost: "synced waits 0.1 to 20 ms for the disk",
         parse: |text| values::choice(values::DURABILITY, text), valid: |_| true,
         show: |durability| values::word(values::DURABILITY, durability),
     }

@@ -32,7 +32,11 @@ impl DiskTier {
             })?;
             for row in &damaged {
                 let _stripe = store.lock(row);
-                store.remove_row(row)?;
+                if let Some(value) = store.tables.get(row)?
+                    && !is_whole(store, row, value)?
+                {
+                    store.remove_row(row)?;
+                }
             }
             store.journal.sync_all().map(|()| check)
         });

@@ -1,6 +1,6 @@
 //! Copies the directory of a tier, so that its entries can be read without changing it.
 //!
-//! Opening a tier writes: sled repairs its files, journals are applied, damaged data is dropped. A program
+//! Opening a tier writes: journals are deleted, damaged data is dropped. A program
 //! that only looks into a directory opens a copy instead, and sees what the next cache would see.
 
 use std::fs;
@@ -15,9 +15,9 @@ use crate::disk::layout::{DATABASES, JOURNAL, PACKS, SEGMENTS, make_private, una
 /// Fills the new directory `to` with what a [`DiskTier`](super::DiskTier) needs to read the entries in
 /// `from`.
 ///
-/// Tables and journals are copied. Sorted runs and segments, which no process changes, are linked where
-/// the system has symbolic links. So the cost is that of the databases, a part of the budget. Changes in `to`
-/// do not reach `from`.
+/// Journals are copied, and databases of earlier builds. Sorted runs and segments, which no process changes,
+/// are linked where the system has symbolic links. So the cost is that of the journals, a part of the
+/// budget. Changes in `to` do not reach `from`.
 ///
 /// No process may have `from` open meanwhile.
 ///
@@ -26,21 +26,22 @@ use crate::disk::layout::{DATABASES, JOURNAL, PACKS, SEGMENTS, make_private, una
 pub fn copy_to_read(from: &Path, to: &Path) -> Result<()> {
     let from = fs::canonicalize(from).map_err(|error| unavailable(from, error))?;
     make_private(to).map_err(|error| unavailable(to, error))?;
+    // Before the journal: a copy that is closed has the end of it.
+    match fs::copy(from.join("marker"), to.join("marker")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unavailable(&from, error)),
+        _ => {}
+    }
     for (name, is_linked) in [(DATABASES, false), (JOURNAL, false), (PACKS, true), (SEGMENTS, true)] {
         let (source, target) = (from.join(name), to.join(name));
         copy_folder(&source, &target, is_linked).map_err(|error| unavailable(&source, error))?;
     }
-    match fs::copy(from.join("marker"), to.join("marker")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unavailable(&from, error)),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// As [`copy_to_read`], of a directory that a process has open. Returns whether the copy is of use: whether the
 /// process wrote no database meanwhile, and began and deleted no file.
 ///
-/// What it appended to journals meanwhile does no harm. A row whose last change is in the journal and not in the
-/// copied database is absent then.
+/// What it appended to journals meanwhile does no harm.
 ///
 /// # Errors
 /// As [`copy_to_read`].

@@ -23,8 +23,9 @@
 //! | `store` | rows and frames together: get, put, remove |
 //! | `heads` | reads heads of frames for a scan |
 //! | `check` | verifies every frame |
+//! | `closing` | closes the tier, and writes the memtable to a sorted run before |
 //! | `copy` | copies a directory, so that it can be read without a change |
-//! | `journal/record`, `journal/writer` | one row change; the write-ahead log of them since the last flush |
+//! | `journal/record`, `journal/writer` | one row change; the write-ahead log of those in no sorted run |
 //! | `journal/replay` | replays the logs of an earlier process |
 //! | `recovery` | opens an existing directory |
 //! | `snapshot` | what a clean close writes down for the next open |
@@ -50,6 +51,7 @@ mod run;
 mod segment;
 
 mod check;
+mod closing;
 mod copy;
 mod counts;
 mod eviction;
@@ -84,14 +86,10 @@ use self::compaction::job::CompactionJob;
 use self::layout::Layout;
 use self::recovery::OpenContext;
 use self::row::RowKey;
-use self::snapshot::Draft;
 use self::store::Store;
-use self::table::memtable::Memtable;
-use self::table::tables::Tables;
 use crate::boot_marker::Marker;
 use crate::dir_handle::DirHandle;
 use crate::disk_budget::{BudgetShare, RateLimit};
-use crate::durable_sync::sync_tree;
 
 /// Frames of at least this many bytes go to segments by default.
 ///
@@ -117,16 +115,12 @@ use crate::durable_sync::sync_tree;
 /// Below 4 KiB, a get from sled is cheaper, by 0.3 to 1.1 µs. Above, it is cheaper only while sled's
 /// cache holds its page. A put into sled is dearer at every size, by half from 2 KiB on.
 ///
-/// The cost of writing decides: compaction writes a frame in the database again, while a large
+/// The cost of writing decides: compaction writes a frame again, while a large
 /// frame is written to a segment once. Below 1 KiB, rows in sorted runs take a third of their
 /// former space, and pointers alone would take an eighth of the budget.
 pub const CROSSOVER_BYTES: u64 = 1 << 10;
 
 const FRAME_BYTES_MAX: u64 = 1 << 30;
-
-/// A memtable of at least this many bytes is written to a sorted run when the tier is closed. A smaller one stays
-/// in the journal, so that many short processes do not leave many small runs.
-const CLOSED_BYTES_MIN: u64 = 256 << 10;
 
 /// Above this number of journal files, the memtable is written to a sorted run as well.
 const JOURNALS_MAX: usize = 8;
@@ -168,6 +162,8 @@ pub struct DiskTier {
     state: RwLock<Option<Store>>,
     closed: AtomicBool,
     needs_reopen: AtomicBool,
+    /// Whether a sorted run is in place beside a source of it. No other is begun until the tier is opened again.
+    has_half_replaced: AtomicBool,
     /// No entry expires before this time, in milliseconds since the Unix epoch.
     expires_at: AtomicU64,
     expiry_search: RateLimit,
@@ -204,27 +200,29 @@ impl DiskTier {
             state: RwLock::new(Some(store)),
             closed: AtomicBool::new(false),
             needs_reopen: AtomicBool::new(false),
+            has_half_replaced: AtomicBool::new(false),
             expires_at: AtomicU64::new(0),
             expiry_search: RateLimit::default(),
             last_reopen: Mutex::new(None),
         };
         tier.budget.fit_to_free_space(tier.available());
-        tier.replace_databases();
+        tier.tidy_up(&mut tier.compaction.write());
         Ok(tier)
     }
 
-    /// Moves the rows of an earlier build's databases to a sorted run. The databases stay, and are read again by
-    /// the next open, if that fails.
-    fn replace_databases(&self) {
-        let replaced = self.layout.databases().and_then(|found| {
-            if found.is_empty() {
+    /// Moves the rows of an earlier build's databases to a sorted run, and those of many journal files. If that
+    /// fails, the next open reads the same again.
+    fn tidy_up(&self, compaction: &mut Option<CompactionJob>) {
+        let tidied = self.layout.databases().and_then(|databases| {
+            let is_tidy = self.with_store(|store| Ok(store.journal.files() <= JOURNALS_MAX))?;
+            if databases.is_empty() && is_tidy {
                 return Ok(());
             }
-            self.persist(&mut self.compaction.write())?;
+            self.persist(compaction)?;
             self.layout.discard_databases(u64::MAX)
         });
-        if let Err(error) = replaced {
-            tracing::warn!(target: "larder", %error, "cannot replace the databases of an earlier build");
+        if let Err(error) = tidied {
+            tracing::warn!(target: "larder", %error, "cannot write what was found to a sorted run");
         }
     }
 
@@ -253,6 +251,7 @@ impl DiskTier {
 
     fn put_once(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
         let bytes = frame.len() as u64;
+        self.check_memtable()?;
         let reserved = self.budget.reserve(bytes);
         if self.budget.excess(0) > 0 {
             self.make_room(bytes)?;
@@ -283,66 +282,6 @@ impl DiskTier {
     fn scan_now(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
         let _alone = self.compaction.write();
         self.with_store(|store| store.scan(visit))
-    }
-
-    /// Closes the tier. With `is_final`, waits until all data is durable and marks the directory as
-    /// closed.
-    fn close_now(&self, is_final: bool) -> Result<()> {
-        let mut compaction = self.compaction.write();
-        let was_closed = self.closed.swap(true, Ordering::AcqRel);
-        if self.state.read().is_none() {
-            return if was_closed { Ok(()) } else { Err(not_opened_again()) };
-        }
-        if self.is_lost() {
-            // Another process may have the directory by now, so nothing is written.
-            self.dir_handle.close();
-            self.state.write().take();
-            self.budget.set(0);
-            return Err(self.dir_handle.removed_error());
-        }
-        if is_final {
-            self.persist_if_worth_it(&mut compaction);
-        }
-        *compaction = None;
-        self.dir_handle.close();
-        let Some(store) = self.state.write().take() else { return Ok(()) };
-        let has_exact_counts = !self.needs_reopen.load(Ordering::Acquire);
-        // Without a tally the directory is left as that of a killed process, and the next open counts all rows.
-        let is_recorded = has_exact_counts && store.drop_journals(0).is_ok() && store.record_tally();
-        let draft = if is_final && is_recorded { Draft::of(&store) } else { None };
-        let room = self.budget.room();
-        drop(store);
-        self.budget.set(0);
-        if is_final {
-            self.mark_closed(is_recorded)?;
-            draft.iter().for_each(|draft| draft.write(&self.layout, room));
-        }
-        Ok(())
-    }
-
-    /// Writes the memtable to a sorted run, unless it is small. If that fails, the journal has its rows.
-    fn persist_if_worth_it(&self, compaction: &mut Option<CompactionJob>) {
-        let is_worth_it = |store: &Store| {
-            let Tables { newest, frozen, .. } = &store.tables;
-            let bytes = newest.bytes() + frozen.as_ref().map_or(0, Memtable::bytes);
-            let is_much = bytes >= CLOSED_BYTES_MIN || store.journal.files() > JOURNALS_MAX;
-            Ok(is_much || self.marker.is_withdrawn())
-        };
-        let persisted = match self.with_store(is_worth_it) {
-            Ok(true) => self.persist(compaction),
-            _ => Ok(()),
-        };
-        if let Err(error) = persisted {
-            tracing::debug!(target: "larder", %error, "cannot write the memtable to a sorted run; the journal is kept");
-        }
-    }
-
-    /// Waits until all data is durable, then marks the directory as closed if the counts of its rows
-    /// are recorded.
-    fn mark_closed(&self, is_recorded: bool) -> Result<()> {
-        let synced = sync_tree(self.layout.dir());
-        let closed = synced.and_then(|()| if is_recorded { self.marker.close() } else { Ok(()) });
-        closed.map_err(|error| layout::unavailable(self.layout.dir(), error))
     }
 
     fn context(&self) -> OpenContext<'_> {

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use larder_core::{Durability, Error, ErrorKind, Result};
+use larder_core::{Durability, ErrorKind, Result};
 use sled::IVec;
 
 use crate::boot_marker::{LastShutdown, Marker};
@@ -48,6 +48,11 @@ pub(in crate::disk) fn open(context: &OpenContext<'_>, last_shutdown: LastShutdo
     let mut replay = trusted(context, last_shutdown)?;
     layout::remove_file(&layout.snapshot())?;
     let mut snapshot = snapshot.filter(|_| replay.tally.is_some() && replay.cleared == 0);
+    let last_tally = replay.tally;
+    if last_shutdown != LastShutdown::Closed {
+        // Rows may have been evicted since the record.
+        replay.tally = None;
+    }
     let segments = Segments::open(layout.clone(), Arc::clone(context.budget))?;
     let (tables, is_whole) = open_tables(layout, &replay, snapshot.as_mut())?;
     if !is_whole {
@@ -59,8 +64,9 @@ pub(in crate::disk) fn open(context: &OpenContext<'_>, last_shutdown: LastShutdo
     segments.sweep();
     let run_bytes: u64 = tables.runs.iter().map(|run| layout::rounded(run.len())).sum();
     context.budget.grow(run_bytes + layout::FIXED);
-    let store = Store::new(tables, segments, Arc::new(Journal::after(replay.last, context)?));
+    let store = Store::new(tables, segments, Arc::new(Journal::after(replay.last, last_tally, context)?));
     if store.tables.newest.is_empty()
+        && layout.databases()?.is_empty()
         && let Err(error) = store.journal.drop_before(store.journal.number(), store.journal.withdrawals())
     {
         tracing::warn!(target: "larder", %error, "cannot delete the journal of the previous process");
@@ -68,31 +74,33 @@ pub(in crate::disk) fn open(context: &OpenContext<'_>, last_shutdown: LastShutdo
     Ok(store)
 }
 
-/// Applies the journals and counts all rows, which must be those that the journals say. Starts over without
-/// sorted runs if one is damaged.
+/// Applies the journals and counts all rows. Starts over without sorted runs if one cannot be read, and empty if
+/// the rows are not those that the journals say: then the journals themselves may be cut.
 fn counted(
     context: &OpenContext<'_>,
     tables: Tables,
     replay: &Replay,
     segments: &Segments,
 ) -> Result<Tables> {
-    let number = tables.newest.number;
-    let counted = count(&tables, replay, segments).and_then(|tallied| match replay.tally {
-        Some(tally) if tally != tallied => {
-            Err(Error::new(ErrorKind::Corrupt, "the rows do not match the counts in the journal"))
-        }
-        _ => Ok(()),
-    });
+    let (layout, number) = (context.layout, tables.newest.number);
+    let counted = count(&tables, replay, segments);
+    let is_other = |tallied: Tally| replay.tally.is_some_and(|tally| tally != tallied);
     match counted {
+        Ok(tallied) if is_other(tallied) => {
+            tracing::warn!(target: "larder", path = %layout.dir().display(), "the rows do not match the counts in the journal; the disk tier starts empty");
+            segments.delete_all();
+            layout.discard_all()?;
+            Ok(Tables::of(Memtable::new(number + 1, 0)))
+        }
         Err(error) if error.kind() == ErrorKind::Corrupt => {
-            tracing::warn!(target: "larder", path = %context.layout.dir().display(), %error, "a sorted run is damaged; the entries that are not in the journal are lost");
-            delete_runs(context.layout, |_| true)?;
-            context.layout.discard_databases(number)?;
+            tracing::warn!(target: "larder", path = %layout.dir().display(), %error, "a sorted run is damaged; the entries that are not in the journal are lost");
+            delete_runs(layout, |_| true)?;
+            layout.discard_databases(number)?;
             let tables = Tables::of(Memtable::new(number + 1, 0));
             count(&tables, replay, segments)?;
             Ok(tables)
         }
-        counted => counted.map(|()| tables),
+        counted => counted.map(|_| tables),
     }
 }
 
@@ -119,13 +127,10 @@ fn trusted(context: &OpenContext<'_>, last_shutdown: LastShutdown) -> Result<Rep
     Ok(replay.unwrap_or_default())
 }
 
-/// Whether the journal that a clean close leaves is missing. Without it, older values might appear. Earlier
-/// builds had sled databases, which tell by themselves.
+/// Whether the end of the journal that a clean close leaves is missing. Without it, older values might appear.
+/// Earlier builds had sled databases, which tell by themselves.
 fn lacks_journal(layout: &Layout, replay: &Replay) -> Result<bool> {
-    if replay.tally.is_some() || !layout.databases()?.is_empty() {
-        return Ok(false);
-    }
-    Ok(!layout.runs()?.is_empty() || !layout.segments()?.is_empty())
+    Ok(replay.tally.is_none() && layout.databases()?.is_empty() && !layout.is_empty()?)
 }
 
 fn discard_untrusted(layout: &Layout, last_shutdown: LastShutdown) -> Result<()> {
@@ -150,14 +155,8 @@ fn open_tables(layout: &Layout, replay: &Replay, snapshot: Option<&mut Snapshot>
     let (newest, trusts_runs) = match old_databases::read(layout)? {
         Found::Nothing => (None, true),
         Found::Rows { table, distrusts_runs } => (Some(table), !distrusts_runs),
-        Found::Damaged(number) => {
-            layout.discard_databases(number)?;
-            (Some(Memtable::new(number + 1, 0)), false)
-        }
+        Found::Damaged(number) => (Some(Memtable::new(number + 1, 0)), false),
     };
-    if !trusts_runs {
-        delete_runs(layout, |_| true)?;
-    }
     let (runs, is_whole) = open_runs(layout, newest.as_ref().map(|newest| newest.number), snapshot)?;
     let above = runs.first().map_or(0, |run| run.number) + 1;
     let newest = newest.unwrap_or_else(|| Memtable::new(above.max(replay.cleared), 0));

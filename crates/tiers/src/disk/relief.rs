@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use larder_core::Result;
 use larder_core::clock::Time;
 use larder_core::frame::{FIXED_LEN, Frame, kept_until};
+use larder_core::{Durability, Result};
 use sled::IVec;
 
 use crate::disk::DiskTier;
@@ -81,7 +81,7 @@ impl DiskTier {
             self.reopen_now();
         }
         if self.marker.is_withdrawn() {
-            // The journal lacks a removal. A flush writes it to a sorted run.
+            // The journal lacks a removal. Then a flush writes it to a sorted run.
             self.flush_now()?;
         }
         made
@@ -196,7 +196,13 @@ impl DiskTier {
     fn delete_oldest_run(&self) -> Result<bool> {
         let oldest = self.with_store(|store| Ok(store.tables.runs.last().cloned()))?;
         let Some(run) = oldest else { return Ok(false) };
+        if self.with_store(Store::drop_lingering_journals).is_err() {
+            self.marker.withdraw()?;
+        }
         remove_file(run.path())?;
+        if self.marker.durability() == Durability::Synced {
+            self.layout.sync_names()?;
+        }
         if let Some(store) = self.state.write().as_mut() {
             store.tables.replace(&[Arc::clone(&run)], None);
         }

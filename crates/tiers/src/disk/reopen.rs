@@ -53,6 +53,8 @@ impl DiskTier {
         let mut state = self.state.write();
         drop(state.take());
         self.open_again(&mut state, self.marker.is_withdrawn());
+        drop(state);
+        self.tidy_up(&mut compaction);
     }
 
     /// Opens the store after it was closed. It starts empty if the data `is_lost`, or if the
@@ -67,6 +69,7 @@ impl DiskTier {
                 *state = Some(store);
                 self.budget.fit_to_free_space(self.available());
                 self.needs_reopen.store(false, Ordering::Release);
+                self.has_half_replaced.store(false, Ordering::Release);
             }
             Err(error) => {
                 tracing::warn!(target: "larder", %error, "cannot reopen the disk tier after a failure")

@@ -1,4 +1,4 @@
-//! A row of a database: its key and its value.
+//! A row: its key and its value.
 //!
 //! A short key is stored as it is, so that neighbouring keys share pages. A long key is stored as
 //! its digest. The value is a tag, followed by the frame itself or by a pointer to a frame in a
@@ -28,7 +28,7 @@ const TAG_REMOVED: u8 = 2;
 const TAG_COMPACT: u8 = 3;
 const RECORD_LEN: usize = 1 + 3 * 8;
 
-/// The tombstone: value of a row that was removed. Only `databases` and compaction see it.
+/// The tombstone: value of a row that was removed. Only `tables` and compaction see it.
 pub(in crate::disk) const REMOVED: &[u8] = &[TAG_REMOVED];
 
 /// The key of a row, stored without an allocation.

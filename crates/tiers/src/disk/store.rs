@@ -133,8 +133,19 @@ impl Store {
 
     /// Deletes the journal files whose changes are in sorted runs.
     pub(in crate::disk) fn drop_journals(&self, withdrawals: u64) -> Result<()> {
-        let oldest = self.tables.frozen.as_ref().unwrap_or(&self.tables.newest);
-        self.journal.drop_before(oldest.first_journal, withdrawals)
+        self.journal.drop_before(self.first_journal(), withdrawals)
+    }
+
+    /// The first journal file with a row of a memtable.
+    fn first_journal(&self) -> u64 {
+        self.tables.frozen.as_ref().unwrap_or(&self.tables.newest).first_journal
+    }
+
+    /// Deletes journal files that could not be deleted before. Rows of a sorted run may be evicted only
+    /// afterwards: replayed, such a file would bring them back, also after their removal, which is recorded only
+    /// for rows that exist.
+    pub(in crate::disk) fn drop_lingering_journals(&self) -> Result<()> {
+        if self.journal.has_before(self.first_journal()) { self.drop_journals(0) } else { Ok(()) }
     }
 
     /// Calls `visit` with the head of each frame. More of the frame may follow the head.
@@ -151,14 +162,9 @@ impl Store {
         })
     }
 
-    /// Records in the journal how many rows there are, for the next open to check. Returns whether that could
-    /// be recorded.
-    pub(in crate::disk) fn record_tally(&self) -> bool {
-        let recorded = self.journal.tally(self.tables.tally());
-        if let Err(error) = &recorded {
-            tracing::debug!(target: "larder", %error, "cannot record the row counts; the next open counts all rows");
-        }
-        recorded.is_ok()
+    /// Records in the journal how many rows there are, for the next open to check.
+    pub(in crate::disk) fn record_tally(&self) -> Result<()> {
+        self.journal.tally(self.tables.tally())
     }
 
     /// Returns whether a file was removed without which the next open would find fewer entries, or

@@ -26,6 +26,9 @@ const ROWS_A_PUT: u64 = 32;
 /// Rows that are processed together, so that not every put takes the lock.
 const ROWS_AT_ONCE: u64 = 128;
 
+/// How many times its size a memtable may have while compaction fails. Puts fail beyond.
+const MEMTABLE_GROWTH_MAX: u64 = 4;
+
 /// Rows that a put processes if the budget is exceeded before the run is complete.
 const ROWS_WHEN_OVER: u64 = 1024;
 
@@ -77,19 +80,38 @@ impl DiskTier {
     }
 
     /// Writes all rows of memtables to sorted runs, and deletes their journal files.
+    ///
+    /// # Errors
+    /// Also if a removal that no journal has is still in no sorted run.
     pub(in crate::disk) fn persist(&self, compaction: &mut Option<CompactionJob>) -> Result<()> {
+        self.finish_compaction(compaction)?;
+        let withdrawals = self.marker.withdrawals();
+        self.freeze()?;
+        self.finish_compaction(compaction)?;
+        self.with_store(|store| store.drop_journals(withdrawals))?;
+        if self.marker.is_withdrawn() {
+            let message = "the marker of the disk tier cannot be written; if the process is killed, the next open starts empty";
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        Ok(())
+    }
+
+    /// Finishes the sorted run in progress, and that of the frozen memtable.
+    fn finish_compaction(&self, compaction: &mut Option<CompactionJob>) -> Result<()> {
         loop {
             self.step_compaction(compaction, u64::MAX)?;
-            let (is_frozen, is_empty) = self.with_store(|store| {
-                let Tables { newest, frozen, .. } = &store.tables;
-                Ok((frozen.is_some(), newest.is_empty() && !self.marker.is_withdrawn()))
-            })?;
-            match (is_frozen, is_empty) {
-                (true, _) => *compaction = self.begin_compaction(&[], 0)?,
-                (false, true) => return Ok(()),
-                (false, false) => self.freeze()?,
+            if self.with_store(|store| Ok(store.tables.frozen.is_none()))? {
+                return Ok(());
             }
+            *compaction = self.begin_compaction(&[], 0)?;
         }
+    }
+
+    /// Fails if memtables cannot be written to sorted runs and have grown far beyond their size.
+    pub(in crate::disk) fn check_memtable(&self) -> Result<()> {
+        let max = MEMTABLE_GROWTH_MAX * memtable_bytes_max(self.budget.effective_limit());
+        let is_too_large = self.with_store(|store| Ok(store.tables.newest.bytes() > max))?;
+        if is_too_large { self.enforce_budget(&mut self.compaction.write()).map(drop) } else { Ok(()) }
     }
 
     /// Frees space until usage is within the budget. Returns the last choice.
@@ -178,7 +200,16 @@ impl DiskTier {
         replaced: &[(u64, Survivors)],
         room: u64,
     ) -> Result<Option<CompactionJob>> {
+        if self.has_half_replaced.load(Ordering::Acquire) {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "the disk tier failed, and is opened again first",
+            ));
+        }
         self.with_store(|store| {
+            if !replaced.is_empty() {
+                store.drop_lingering_journals()?;
+            }
             let Tables { frozen, runs, .. } = &store.tables;
             let find = |number| runs.iter().find(|run| run.number == number);
             let named = |(number, survivors): &(u64, Survivors)| find(*number).map(|run| (run, *survivors));
@@ -258,12 +289,16 @@ impl DiskTier {
             }
         }
         // The counts are no longer exact. Opening the store again counts all rows.
-        done.inspect_err(|_| self.needs_reopen.store(true, Ordering::Release))
+        done.inspect_err(|_| {
+            self.has_half_replaced.store(true, Ordering::Release);
+            self.needs_reopen.store(true, Ordering::Release);
+        })
     }
 }
 
 /// Bytes of the newest memtable, or half of those of its journal file if that is more. Then most rows were
 /// overwritten since.
 fn newest_bytes(store: &Store) -> u64 {
-    store.tables.newest.bytes().max(store.journal.len() / 2)
+    let newest = &store.tables.newest;
+    newest.bytes().max(store.journal.bytes_from(newest.first_journal) / 2)
 }

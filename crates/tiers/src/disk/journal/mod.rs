@@ -1,4 +1,4 @@
-//! The journal: changes that are not in a database yet.
+//! The journal: changes that are in no sorted run yet.
 
 pub(in crate::disk) mod record;
 pub(in crate::disk) mod replay;

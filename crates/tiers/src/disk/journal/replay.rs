@@ -28,7 +28,7 @@ pub(in crate::disk) struct Replay {
     pub(in crate::disk) last: u64,
     /// Sorted runs below this number were cleared.
     pub(in crate::disk) cleared: u64,
-    /// The number of rows and their checksum, if the databases were closed.
+    /// The number of rows and their checksum, if the tier was closed.
     pub(in crate::disk) tally: Option<Tally>,
     rows: HashMap<Vec<u8>, Last, RandomState>,
 }
@@ -119,14 +119,13 @@ impl Replay {
         })
     }
 
-    /// Applies the journals to the tables.
+    /// Applies the journals to the tables. Then the newest memtable has every row with a value in them.
     pub(in crate::disk) fn apply(&self, tables: &Tables) -> Result<()> {
         for (row, last) in &self.rows {
             let found = tables.get(row)?;
             match (last, found) {
-                (Last::Value(value), found) if found.as_deref() != Some(value) => {
-                    tables.insert(row, value.as_slice())?;
-                }
+                // Also what a sorted run has: it may be evicted while the journal stays.
+                (Last::Value(value), _) => drop(tables.insert(row, value.as_slice())?),
                 (Last::Removed, Some(_)) => {
                     tables.remove(row)?;
                 }

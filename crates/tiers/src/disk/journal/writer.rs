@@ -14,7 +14,7 @@
 //! - If a removal cannot be recorded, the marker is deleted. So nothing is trusted if the process
 //!   ends before the memtable is in a sorted run.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
@@ -48,8 +48,10 @@ pub(in crate::disk) struct Journal {
     durability: Durability,
     tail: Mutex<Tail>,
     counted: AtomicU64,
-    /// The numbers of the files that exist.
-    files: Mutex<BTreeSet<u64>>,
+    /// The files that exist, by number, with the bytes of those that were ended.
+    files: Mutex<BTreeMap<u64, u64>>,
+    /// The last record, if it is a tally.
+    last_tally: Mutex<Option<Tally>>,
     /// Sorted runs below this number were cleared, but may not be deleted yet.
     void_below: AtomicU64,
     synced: Mutex<Synced>,
@@ -82,10 +84,18 @@ struct Written {
 impl Journal {
     /// Creates a journal whose first file has a number above `last`. The file is created with the
     /// first record. Existing files are counted as usage.
-    pub(in crate::disk) fn after(last: u64, context: &OpenContext<'_>) -> Result<Self> {
+    ///
+    /// `last_tally` is the last record of the existing files, if it is a tally.
+    pub(in crate::disk) fn after(
+        last: u64,
+        last_tally: Option<Tally>,
+        context: &OpenContext<'_>,
+    ) -> Result<Self> {
         let OpenContext { layout, budget, marker, .. } = context;
         let journals = layout.journals()?;
-        let counted: u64 = journals.iter().map(|(_, path)| rounded_len(path)).sum();
+        let files: BTreeMap<u64, u64> =
+            journals.into_iter().map(|(number, path)| (number, rounded_len(&path))).collect();
+        let counted: u64 = files.values().sum();
         budget.grow(counted);
         Ok(Self {
             layout: (*layout).clone(),
@@ -94,7 +104,8 @@ impl Journal {
             durability: marker.durability(),
             tail: Mutex::new(Tail { file: None, number: last + 1, len: 0, buffer: Vec::new() }),
             counted: AtomicU64::new(counted),
-            files: Mutex::new(journals.into_iter().map(|(number, _)| number).collect()),
+            files: Mutex::new(files),
+            last_tally: Mutex::new(last_tally.filter(|_| counted > 0)),
             void_below: AtomicU64::new(0),
             synced: Mutex::default(),
         })
@@ -148,9 +159,15 @@ impl Journal {
         Ok(())
     }
 
-    /// Records how many rows there are when the tier is closed, and their checksum.
+    /// Records how many rows there are when the tier is closed, and their checksum. Does nothing if that is the
+    /// last record already.
     pub(in crate::disk) fn tally(&self, tally: Tally) -> Result<()> {
-        self.append_durably(&Record::Tally(tally))
+        if *self.last_tally.lock() == Some(tally) {
+            return Ok(());
+        }
+        self.append_durably(&Record::Tally(tally))?;
+        *self.last_tally.lock() = Some(tally);
+        Ok(())
     }
 
     fn append_durably(&self, record: &Record<'_>) -> Result<()> {
@@ -168,9 +185,14 @@ impl Journal {
         record.encode(number, &mut tail.buffer);
         if let Err(error) = (&*file).write_all(&tail.buffer) {
             let _ = file.set_len(tail.len);
-            tail.end();
+            // Who waits for an earlier record finds another file, or none.
+            if self.durability == Durability::Synced && file.sync_data().is_err() {
+                self.marker.withdraw()?;
+            }
+            self.end(&mut tail);
             return Err(error.into());
         }
+        *self.last_tally.lock() = None;
         let bytes = tail.buffer.len() as u64;
         tail.buffer.shrink_to(BUFFER_BYTES_KEPT);
         self.advance(&mut tail, bytes);
@@ -188,7 +210,7 @@ impl Journal {
         if self.durability == Durability::Synced {
             path.parent().map_or(Ok(()), sync_dir)?;
         }
-        self.files.lock().insert(tail.number);
+        self.files.lock().insert(tail.number, 0);
         let file = Arc::new(file);
         tail.file = Some(Arc::clone(&file));
         self.advance(tail, HEADER_LEN as u64);
@@ -222,7 +244,11 @@ impl Journal {
             }
             outcome => {
                 synced.failed = written.number;
-                self.tail.lock().end_if(written.number);
+                let mut tail = self.tail.lock();
+                if tail.number == written.number {
+                    self.end(&mut tail);
+                }
+                drop(tail);
                 let failed = || io::Error::other("an earlier record of the journal was not synced to disk");
                 self.marker.withdraw()?;
                 Err(outcome.err().unwrap_or_else(failed).into())
@@ -235,9 +261,24 @@ impl Journal {
         self.tail.lock().number
     }
 
-    /// Bytes of the present file.
-    pub(in crate::disk) fn len(&self) -> u64 {
-        self.tail.lock().len
+    /// Bytes of the files from `number` on.
+    pub(in crate::disk) fn bytes_from(&self, number: u64) -> u64 {
+        let present = self.tail.lock().len;
+        present + self.files.lock().range(number..).map(|(_, bytes)| bytes).sum::<u64>()
+    }
+
+    /// Returns whether a file below `number` was not deleted yet.
+    pub(in crate::disk) fn has_before(&self, number: u64) -> bool {
+        self.files.lock().first_key_value().is_some_and(|(oldest, _)| *oldest < number)
+    }
+
+    /// Ends the present file.
+    fn end(&self, tail: &mut Tail) {
+        if tail.file.take().is_some() {
+            self.files.lock().insert(tail.number, rounded(tail.len));
+            tail.number += 1;
+            tail.len = 0;
+        }
     }
 
     /// Bytes that all files take on disk.
@@ -253,7 +294,7 @@ impl Journal {
     /// Returns whether another program removed a file.
     pub(in crate::disk) fn is_removed(&self) -> bool {
         let files = self.files.lock();
-        files.iter().any(|number| !std::fs::exists(self.layout.journal(*number)).unwrap_or(true))
+        files.keys().any(|number| !std::fs::exists(self.layout.journal(*number)).unwrap_or(true))
     }
 
     /// Ends the present file. Returns the number of the next one.
@@ -268,7 +309,7 @@ impl Journal {
             Ok(()) => {}
             Err(_) => synced.failed = number,
         }
-        tail.end();
+        self.end(&mut tail);
         let next = tail.number;
         drop((tail, synced));
         if durable.is_err() {
@@ -292,11 +333,16 @@ impl Journal {
         }
         self.void_below.store(0, Ordering::Release);
         let mut files = self.files.lock();
-        while let Some(oldest) = files.first().copied().filter(|oldest| *oldest < number) {
+        while let Some(oldest) = files.keys().next().copied().filter(|oldest| *oldest < number) {
             let path = self.layout.journal(oldest);
             let bytes = rounded_len(&path);
             remove_file(&path)?;
             files.remove(&oldest);
+            *self.last_tally.lock() = None;
+            if self.durability == Durability::Synced {
+                // The next file may not be gone before this one.
+                path.parent().map_or(Ok(()), sync_dir)?;
+            }
             self.forget(bytes);
         }
         drop(files);
@@ -307,21 +353,6 @@ impl Journal {
         let less = |counted: u64| Some(counted.saturating_sub(bytes));
         let counted = self.counted.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
         self.budget.shrink(counted.unwrap_or(0).min(bytes));
-    }
-}
-
-impl Tail {
-    fn end(&mut self) {
-        if self.file.take().is_some() {
-            self.number += 1;
-            self.len = 0;
-        }
-    }
-
-    fn end_if(&mut self, number: u64) {
-        if self.number == number {
-            self.end();
-        }
     }
 }
 

@@ -46,7 +46,7 @@ pub(in crate::disk) fn start(number: u64) -> [u8; START_LEN] {
 
 /// An open sorted run.
 pub(in crate::disk) struct SortedRun {
-    /// The number of the database whose rows it has. Later runs have higher numbers.
+    /// The number of the memtable whose rows it has. Later runs have higher numbers.
     pub(in crate::disk) number: u64,
     /// Counts the valid rows of this run.
     pub(in crate::disk) counts: Counts,

@@ -37,10 +37,10 @@ pub(in crate::disk) enum Found {
     Rows {
         /// The rows, under the number of the newest database.
         table: Memtable,
-        /// Whether a database before the newest one is damaged, so that no sorted run can be trusted.
+        /// Whether a database before the newest one was damaged, so that no sorted run was left.
         distrusts_runs: bool,
     },
-    /// The newest one is damaged, so that nothing older can be trusted. Its number.
+    /// The newest one was damaged, so that nothing older was left. Its number.
     Damaged(u64),
 }
 
@@ -79,8 +79,8 @@ pub(in crate::disk) fn read(layout: &Layout) -> Result<Found> {
     Ok(Found::Rows { table, distrusts_runs })
 }
 
-/// Adds the rows of a database that `table` lacks. Returns false if the database is damaged; it is set
-/// aside then.
+/// Adds the rows of a database that `table` lacks. Returns false if the database is damaged: then all older data
+/// is deleted, and the database set aside.
 fn copy_rows(layout: &Layout, number: u64, table: &Memtable) -> Result<bool> {
     match rows_of(&layout.database(number)) {
         Ok(rows) => {
@@ -93,6 +93,11 @@ fn copy_rows(layout: &Layout, number: u64, table: &Memtable) -> Result<bool> {
         }
         Err(ReadError::Failed(error)) => Err(error),
         Err(ReadError::Torn(reason)) => {
+            // Older data first: without this database it would show overwritten values.
+            for (_, path) in layout.runs()? {
+                layout::remove_file(&path)?;
+            }
+            layout.discard_databases(number.saturating_sub(1))?;
             let path = layout.set_aside(number)?;
             tracing::warn!(target: "larder", path = %path.display(), %reason, "a damaged database was set aside; its entries are lost");
             Ok(false)

@@ -46,6 +46,9 @@ fn old_directory(is_closed: bool) -> (TempDir, Vec<Option<Bytes>>) {
     (0..100).for_each(|name| put(&tier, name, noise(name + 1, 200)));
     rotate(&tier, &[]);
     (50..200).for_each(|name| put(&tier, name, payload(name)));
+    if is_closed {
+        now(tier.close()).unwrap();
+    }
     drop(tier);
     move_rows(dir.path(), 2, is_closed);
     let expected =
@@ -220,4 +223,29 @@ fn row_whose_value_has_another_hash_than_recorded_is_absent() {
     expected[60] = None;
     check_all(&open(dir.path()), &expected, "a row was lost");
     check_all(&open(dir.path()), &expected, "reopened");
+}
+
+/// The removal is in the journal alone, and the process was killed before the database was deleted.
+#[test]
+fn row_that_only_the_journal_removed_does_not_return_from_its_database() {
+    let dir = TempDir::new().unwrap();
+    let tier = open(dir.path());
+    put(&tier, "k", noise(1, 100));
+    drop(tier);
+    move_rows(dir.path(), 1, false);
+    let layout = Layout::prepare(dir.path().to_owned()).unwrap();
+    let mut bytes = header(2).to_vec();
+    let mut record = Vec::new();
+    Record::Row(RowKey::of(&key("k")).as_ref(), Change::Removed).encode(2, &mut record);
+    bytes.extend_from_slice(&record);
+    fs::write(layout.journal(2), bytes).unwrap();
+    let budget = std::sync::Arc::new(DiskBudget::new(64 * MIB).share());
+    let (marker, last_shutdown) = crate::boot_marker::Marker::find(dir.path(), Durability::Buffered);
+    let marker = std::sync::Arc::new(marker);
+    let context = crate::disk::recovery::OpenContext { layout: &layout, budget: &budget, marker: &marker };
+    // Opened, and killed at once.
+    drop(crate::disk::recovery::open(&context, last_shutdown).unwrap());
+    let tier = open(dir.path());
+    assert_eq!((get(&tier, "k"), usage(&tier)), (None, (0, 0)));
+    assert_eq!((layout.databases().unwrap().len(), journals(dir.path()).len()), (0, 0));
 }

@@ -308,3 +308,110 @@ fn damaged_frames_are_counted_and_removed_and_whole_ones_stay() {
     assert_eq!(tier.usage().entries, 18);
     assert_eq!(get(&tier, 0), whole(0, noise(0, 100)));
 }
+
+/// Cuts `bytes` from the end of a file.
+fn cut(path: &Path, bytes: u64) {
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(file.metadata().unwrap().len() - bytes).unwrap();
+}
+
+/// The closing record is the last of the journal. Without it, the record before it may be missing too.
+#[test]
+fn closed_directory_whose_journal_was_cut_starts_empty() {
+    for (is_removed, has_later_file) in [(false, false), (true, false), (false, true), (true, true)] {
+        let dir = TempDir::new().unwrap();
+        let change = |tier: &DiskTier| match is_removed {
+            true => assert!(now(tier.remove(&key("k"))).unwrap()),
+            false => put(tier, "k", noise(2, 100)),
+        };
+        let tier = open(dir.path());
+        put(&tier, "k", noise(1, 100));
+        change(&tier);
+        if has_later_file {
+            drop(tier);
+            let tier = open(dir.path());
+            put(&tier, "other", noise(1, 100));
+            now(tier.close()).unwrap();
+            cut(&journals(dir.path())[0], 3);
+        } else {
+            now(tier.close()).unwrap();
+            cut(&journals(dir.path())[0], 40);
+        }
+        let tier = open(dir.path());
+        assert_eq!((get(&tier, "k"), usage(&tier)), (None, (0, 0)), "{is_removed}, {has_later_file}");
+    }
+}
+
+/// The process was killed between a sorted run and the deletion of its journal file. The run is evicted, and the
+/// removal of the row is recorded although no run has it.
+#[test]
+fn row_of_an_evicted_run_does_not_return_from_its_journal() {
+    let dir = TempDir::new().unwrap();
+    let tier = open(dir.path());
+    put(&tier, "k", noise(1, 100));
+    let journal = fs::read(&journals(dir.path())[0]).unwrap();
+    let path = journals(dir.path())[0].clone();
+    rotate(&tier, &[]);
+    let killed = as_if_killed(dir.path());
+    fs::write(killed.path().join(path.strip_prefix(dir.path()).unwrap()), journal).unwrap();
+    let tier = open(killed.path());
+    assert_eq!(get(&tier, "k"), whole("k", noise(1, 100)));
+    let mut compaction = tier.compaction.write();
+    *compaction = tier.begin_compaction(&[(1, Survivors::Read)], 0).unwrap();
+    tier.step_compaction(&mut compaction, u64::MAX).unwrap();
+    drop(compaction);
+    now(tier.remove(&key("k"))).unwrap();
+    assert_eq!(get(&tier, "k"), None);
+    assert_eq!(get(&open(as_if_killed(killed.path()).path()), "k"), None);
+}
+
+#[test]
+fn close_fails_while_a_removal_is_in_no_journal_and_no_run() {
+    let dir = TempDir::new().unwrap();
+    let tier = open(dir.path());
+    put(&tier, "k", noise(1, 100));
+    drop(tier);
+    let tier = open(dir.path());
+    let (journal, aside) = (dir.path().join("journal"), dir.path().join("aside"));
+    fs::rename(&journal, &aside).unwrap();
+    assert!(now(tier.remove(&key("k"))).unwrap());
+    fs::rename(&aside, &journal).unwrap();
+    // No sorted run can be written.
+    let draft = dir.path().join(format!("packs/{:020}.new", 1));
+    fs::create_dir(&draft).unwrap();
+    assert!(now(tier.close()).is_err());
+    fs::remove_dir(&draft).unwrap();
+    assert_eq!(get(&open(dir.path()), "k"), None);
+}
+
+#[test]
+fn many_processes_that_change_little_leave_few_journal_files() {
+    let dir = TempDir::new().unwrap();
+    let mut most = 0;
+    for round in 0..40 {
+        let tier = open(dir.path());
+        put(&tier, round % 5, noise(round, 100));
+        most = most.max(journals(dir.path()).len());
+    }
+    assert!(most <= super::super::JOURNALS_MAX + 2, "{most} files");
+    assert_eq!(usage(&open(dir.path())).0, 5);
+    let before = journals(dir.path()).len();
+    (0..5).for_each(|_| drop(open(dir.path())));
+    assert_eq!(journals(dir.path()).len(), before, "an open alone leaves no file");
+}
+
+#[test]
+fn memtable_does_not_grow_without_limit_while_runs_cannot_be_written() {
+    let dir = TempDir::new().unwrap();
+    let limit = 16 * MIB;
+    let tier = open_with(dir.path(), limit, CROSSOVER_BYTES).unwrap();
+    let in_the_way = |number: u64| dir.path().join(format!("packs/{number:020}.new"));
+    (1..99).for_each(|number| fs::create_dir(in_the_way(number)).unwrap());
+    let all = (0..30_000).map(|name| now(tier.put(&key(name), &frame(&key(name), noise(name, 500)))));
+    assert!(all.filter(Result::is_err).count() > 0);
+    let bytes = tier.with_store(|store| Ok(store.tables.newest.bytes())).unwrap();
+    assert!(bytes <= 5 * limit / 16, "{bytes} bytes in memory");
+    (1..99).for_each(|number| fs::remove_dir(in_the_way(number)).unwrap());
+    put(&tier, "k", noise(1, 100));
+    assert_eq!(get(&tier, "k"), whole("k", noise(1, 100)));
+}
