@@ -10,6 +10,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use equivalent::Equivalent;
+use foldhash::fast::RandomState;
 
 use crate::codec::{Encoded, ValueCodec};
 use crate::frame::CodecId;
@@ -276,6 +277,11 @@ pub trait Memory: Send + Sync {
     /// See [`MemoryStore::attach`].
     fn attach(&self, lifetimes: Arc<dyn Lifetimes>);
 
+    /// See [`MemoryStore::hasher`].
+    fn hasher(&self) -> Option<RandomState> {
+        None
+    }
+
     /// See [`MemoryStore::get`].
     fn get(&self, key: &dyn AnyForm) -> Option<Record<Value>>;
 
@@ -357,6 +363,10 @@ where
 {
     fn attach(&self, lifetimes: Arc<dyn Lifetimes>) {
         self.store.attach(lifetimes);
+    }
+
+    fn hasher(&self) -> Option<RandomState> {
+        self.store.hasher()
     }
 
     fn get(&self, key: &dyn AnyForm) -> Option<Record<Value>> {

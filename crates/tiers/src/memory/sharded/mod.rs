@@ -28,10 +28,10 @@ use larder_core::clock::Time;
 use larder_core::entry_meta::Freshness;
 use larder_core::key::Equivalent;
 use larder_core::memory::{
-    Bounds, Departure, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed, StoreFacts,
+    Bounds, Departure, Lifespan, Lifetimes, MemoryStore, NotRemoved, OnDeparture, Record, Removed, StoreFacts,
 };
 use larder_core::tier::{TierKind, Usage};
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockWriteGuard};
 
 use self::budget::Budget;
 use self::dismissal::{Departed, Leaving, Waiting};
@@ -236,38 +236,41 @@ where
         lane: &Lane<K, V>,
         work: impl FnOnce(&mut Shard<K, V>, &mut Context<'_, K, V>) -> R,
     ) -> R {
-        self.exclusively_under((), lane, work)
+        self.work((lane, lane.shard.write()), (), work)
     }
 
-    /// As [`exclusively`](Self::exclusively), under a lock of the caller, which it releases as well.
-    fn exclusively_under<R, L>(
+    /// As [`exclusively`](Self::exclusively), with the lock taken, and under a lock of the caller: both are
+    /// released.
+    #[inline]
+    fn work<R, L>(
         &self,
+        (lane, mut shard): (&Lane<K, V>, RwLockWriteGuard<'_, Shard<K, V>>),
         lock: L,
-        lane: &Lane<K, V>,
         work: impl FnOnce(&mut Shard<K, V>, &mut Context<'_, K, V>) -> R,
     ) -> R {
         let mut leaving = Leaving::new();
         let mut context =
             Context { account: self.budget.account(), lifetimes: self.lifetimes(), leaving: &mut leaving };
-        let mut shard = lane.shard.write();
         let done = work(&mut shard, &mut context);
         drop(context);
         lane.note(&shard);
         drop(shard);
         drop(lock);
-        self.waiting.dismiss(leaving, |departed| self.end(departed));
+        match &self.on_departure {
+            None => self.waiting.dismiss(&mut leaving, None),
+            Some(report) => self.waiting.dismiss(&mut leaving, Some(&|departed| self.end(departed, report))),
+        }
         done
     }
 
     /// Reports an entry that was dropped by the store itself, and drops it.
-    fn end(&self, departed: Departed<K, V>) {
-        if let Some(on_departure) = &self.on_departure
-            && let Departed::Entry(gone) = departed
+    fn end(&self, departed: Departed<K, V>, report: &OnDeparture<K>) {
+        if let Departed::Entry(gone) = departed
             && let Some(cause) = gone.cause
         {
             let bytes = self.budget.bounds().bytes.map(|_| u64::from(gone.weight));
             let departure = Departure { cause, bytes, home: gone.node.home() };
-            on_departure(Arc::new(gone.node.key), departure);
+            report(Arc::new(gone.node.key), departure);
         }
     }
 
@@ -350,7 +353,8 @@ where
     }
 
     fn insert(&self, key: K, record: Record<V>) -> bool {
-        self.insert_under(key, record, ())
+        let hash = self.hasher.hash_one(&key);
+        self.insert_under((hash, key), record, (), || true).unwrap_or(false)
     }
 
     #[inline]
@@ -359,39 +363,66 @@ where
     }
 
     #[inline]
+    fn hasher(&self) -> Option<RandomState> {
+        Some(self.hasher.clone())
+    }
+
+    #[inline]
     fn uses_cost(&self) -> bool {
         self.policy == Policy::CostAware
     }
 
-    fn insert_under<L>(&self, key: K, record: Record<V>, lock: L) -> bool {
-        if !self.budget.fits(record.weight) {
-            self.remove_under(&key, lock);
-            return false;
+    fn insert_under<L>(
+        &self,
+        (hash, key): (u64, K),
+        record: Record<V>,
+        lock: L,
+        may: impl FnOnce() -> bool,
+    ) -> std::result::Result<bool, (K, Record<V>)> {
+        let (lane, fits) = (self.lane(hash), self.budget.fits(record.weight));
+        let shard = lane.shard.write();
+        if !may() {
+            return Err((key, record));
         }
-        let hash = self.hasher.hash_one(&key);
-        let (lane, hash) = (self.lane(hash), hash as u32);
-        let stored = self.exclusively_under(lock, lane, |shard, context| {
+        let stored = self.work((lane, shard), lock, |shard, context| {
+            if !fits {
+                shard.remove(hash as u32, &key, context);
+                return None;
+            }
             shard.expire_some(context);
             shard.search(context);
-            let slot = shard.insert((hash, key), record, context)?;
+            let slot = shard.insert((hash as u32, key), record, context)?;
             self.make_room_here(shard, slot, context);
             Some(slot)
         });
-        let Some(slot) = stored else { return false };
-        if self.budget.is_exceeded() {
+        if let Some(slot) = stored
+            && self.budget.is_exceeded()
+        {
             self.make_room(Some((lane, slot)));
         }
-        true
+        Ok(stored.is_some())
     }
 
     fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Removed> {
-        self.remove_under(key, ())
+        self.remove_under((self.hasher.hash_one(key), key), (), || true).ok().flatten()
     }
 
-    fn remove_under<Q: Hash + Equivalent<K> + ?Sized, L>(&self, key: &Q, lock: L) -> Option<Removed> {
-        let hash = self.hasher.hash_one(key);
-        let (lane, hash) = (self.lane(hash), hash as u32);
-        self.exclusively_under(lock, lane, |shard, context| shard.remove(hash, key, context))
+    fn remove_under<Q: Hash + Equivalent<K> + ?Sized, L>(
+        &self,
+        (hash, key): (u64, &Q),
+        lock: L,
+        may: impl FnOnce() -> bool,
+    ) -> std::result::Result<Option<Removed>, NotRemoved> {
+        let lane = self.lane(hash);
+        let shard = lane.shard.write();
+        if !may() {
+            return Err(NotRemoved);
+        }
+        Ok(self.work((lane, shard), lock, |shard, context| shard.remove(hash as u32, key, context)))
+    }
+
+    fn contains_hashed<Q: Hash + Equivalent<K> + ?Sized>(&self, (hash, key): (u64, &Q)) -> bool {
+        self.lane(hash).shard.read().find(hash as u32, key).is_some()
     }
 
     fn contains<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
@@ -409,6 +440,11 @@ where
     }
 
     fn set_bounds(&self, bounds: Bounds) -> Result<()> {
+        if bounds.bytes.is_some() && !self.budget.counts_bytes() {
+            // The only place that locks more than one shard.
+            let shards: Vec<_> = self.shards.iter().map(|lane| lane.shard.write()).collect();
+            self.budget.count_bytes(shards.iter().map(|shard| shard.weight()).sum());
+        }
         self.budget.set(bounds);
         let share = share_of(bounds, self.shards.len());
         self.shards.iter().for_each(|lane| lane.shard.write().set_budget(share));
@@ -418,6 +454,11 @@ where
 
     fn bounds(&self) -> Bounds {
         self.budget.bounds()
+    }
+
+    #[inline]
+    fn fits(&self, weight: u32) -> bool {
+        self.budget.fits(weight)
     }
 
     fn keys<T>(&self, mut map: impl FnMut(&K) -> T) -> Vec<T> {
