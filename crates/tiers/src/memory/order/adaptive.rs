@@ -26,13 +26,17 @@ pub(crate) struct Tuning {
     /// Whether known keys enter the main queue at once, and entries that were not used twice in the window
     /// leave without a comparison, as in S3-FIFO.
     pub(crate) is_direct: bool,
+    /// Whether the insert of an entry counts as a use of it, so that a new entry is preferred to one that was not
+    /// used for long.
+    pub(crate) counts_insert: bool,
 }
 
 impl Tuning {
     /// The fixed tuning of `Policy::TinyLfu`.
-    pub(crate) const FREQUENCY: Self = Self { window: 10, promotes: false, period: 4, is_direct: false };
+    pub(crate) const FREQUENCY: Self =
+        Self { window: 10, promotes: false, period: 4, is_direct: false, counts_insert: false };
     /// The initial tuning of `Policy::Auto`: between frequency and recency.
-    pub(crate) const START: Self = Self { window: 100, promotes: true, period: 4, is_direct: false };
+    pub(crate) const START: Self = Self { window: 100, promotes: true, ..Self::FREQUENCY };
 
     /// The weight that the window may have.
     fn share(self, budget: u64) -> u64 {
@@ -89,7 +93,7 @@ impl Adaptive {
         let known = self.history.take(slots.hash(slot));
         let queue = if self.tuning.is_direct && known > 0 { MAIN } else { WINDOW };
         self.queues.push_front(slots, queue, slot);
-        self.set_frequency(slots, slot, known);
+        self.set_frequency(slots, slot, known + u8::from(self.tuning.counts_insert));
         self.count(1);
     }
 

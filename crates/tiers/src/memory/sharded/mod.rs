@@ -197,7 +197,7 @@ where
         if hit.is_some_and(|lane| lane.evictions.load(Relaxed) == 0) {
             return;
         }
-        if let Some(tuning) = self.sampler.access(hash, self.budget.capacity()) {
+        if let Some(tuning) = self.sampler.access(hash, self.budget.capacity(), hit.is_some()) {
             self.shards.iter().for_each(|lane| lane.shard.write().tune(tuning));
         }
     }
