@@ -132,7 +132,9 @@ impl Engine {
         let hash = self.key_locks.hash(key);
         let removed = match self.take_now(memory, (hash, key), None) {
             Ok(removed) => removed,
-            Err(NotRemoved) => self.take_now(memory, (hash, key), Some(self.key_locks.lock_now(hash)?)).ok()?,
+            Err(NotRemoved) => {
+                self.take_now(memory, (hash, key), Some(self.key_locks.lock_now(hash)?)).ok()?
+            }
         };
         self.backoffs.end(hash);
         let was_live = self.erased(removed.as_ref()) == Erased::Live;

@@ -295,7 +295,11 @@ impl Engine {
             return;
         }
         let missing = looks.iter().enumerate().filter(|(_, look)| which(look)).filter_map(|(at, look)| {
-            Some(Missing { at, encoded: look.ahead.encoded.as_deref().cloned()?, hash: look.ahead.leader.hash() })
+            Some(Missing {
+                at,
+                encoded: look.ahead.encoded.as_deref().cloned()?,
+                hash: look.ahead.leader.hash(),
+            })
         });
         let missing = missing.collect();
         for sought in self.seek_many::<W>(missing, self.confirms_copies).await {

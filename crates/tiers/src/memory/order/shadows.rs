@@ -113,7 +113,13 @@ impl Shadows {
     pub(crate) fn new(sample: Sample) -> Self {
         let shadow = |tuning| Shadow { cache: Cache::new(tuning), tuning, ahead: [0.0; TUNINGS.len()] };
         let current = TUNINGS.iter().position(|tuning| *tuning == Tuning::START);
-        Self { sample, shadows: TUNINGS.map(shadow), current: current.unwrap_or(0), leads: Default::default(), accesses: 0 }
+        Self {
+            sample,
+            shadows: TUNINGS.map(shadow),
+            current: current.unwrap_or(0),
+            leads: Default::default(),
+            accesses: 0,
+        }
     }
 
     /// Records an access to a key of the [`Sample`], in a cache with room for `capacity` entries, and whether it
