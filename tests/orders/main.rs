@@ -9,6 +9,7 @@
 //! `LARDER_ORDERS` sets the number of orders of each kind for every scene. `LARDER_ORDER` is an
 //! order to repeat.
 
+mod at_once;
 mod batches;
 mod changes;
 mod director;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use equivalent::Equivalent;
+use foldhash::fast::RandomState;
 
 use crate::Result;
 use crate::clock::Time;
@@ -176,6 +177,10 @@ impl Removed {
     }
 }
 
+/// [`MemoryStore::remove_under`] did not change the store.
+#[derive(Clone, Copy, Debug)]
+pub struct NotRemoved;
+
 /// A bounded store of native keys and values in this process.
 ///
 /// # Behavior
@@ -218,9 +223,14 @@ where
     fn insert(&self, key: K, record: Record<V>) -> bool;
 
     /// Whether [`insert_under`](Self::insert_under) and [`remove_under`](Self::remove_under) drop the lock
-    /// that they are given before they run code of the user other than `Eq`.
+    /// that they are given before they run code of the user other than `Eq`, and call `may` under their own.
     fn releases_locks(&self) -> bool {
         false
+    }
+
+    /// The hasher of the keys, if the store [releases locks](Self::releases_locks).
+    fn hasher(&self) -> Option<RandomState> {
+        None
     }
 
     /// Whether the policy asks for the [cost](Record::cost) of a record.
@@ -228,20 +238,47 @@ where
         true
     }
 
-    /// As [`insert`](Self::insert), under a lock of the caller.
+    /// As [`insert`](Self::insert), under a lock of the caller and if `may` returns true. `hash` is that of the
+    /// key by the [`hasher`](Self::hasher).
     ///
     /// # Behavior
     /// - Drops `lock` after the record is stored. If the store [releases locks](Self::releases_locks), no
     ///   value is dropped and no listener is called before.
-    fn insert_under<L>(&self, key: K, record: Record<V>, lock: L) -> bool {
-        let _held = lock;
-        self.insert(key, record)
+    /// - Such a store calls `may` under the lock that each look-up and each change of the key takes. If one of
+    ///   these comes before the insert, `may` sees what its thread did earlier; if it comes after it, it finds
+    ///   the record. `may` must not take a lock or call the store.
+    ///
+    /// # Errors
+    /// Returns key and record if `may` returned false.
+    fn insert_under<L>(
+        &self,
+        (hash, key): (u64, K),
+        record: Record<V>,
+        lock: L,
+        may: impl FnOnce() -> bool,
+    ) -> std::result::Result<bool, (K, Record<V>)> {
+        let (_held, _unused) = (lock, hash);
+        if may() { Ok(self.insert(key, record)) } else { Err((key, record)) }
     }
 
-    /// As [`remove`](Self::remove), under a lock of the caller, as in [`insert_under`](Self::insert_under).
-    fn remove_under<Q: Hash + Equivalent<K> + ?Sized, L>(&self, key: &Q, lock: L) -> Option<Removed> {
-        let _held = lock;
-        self.remove(key)
+    /// As [`remove`](Self::remove), as [`insert_under`](Self::insert_under) is as [`insert`](Self::insert).
+    ///
+    /// # Errors
+    /// If `may` returned false.
+    fn remove_under<Q: Hash + Equivalent<K> + ?Sized, L>(
+        &self,
+        (hash, key): (u64, &Q),
+        lock: L,
+        may: impl FnOnce() -> bool,
+    ) -> std::result::Result<Option<Removed>, NotRemoved> {
+        let (_held, _unused) = (lock, hash);
+        if may() { Ok(self.remove(key)) } else { Err(NotRemoved) }
+    }
+
+    /// As [`contains`](Self::contains), with the hash of the key by the [`hasher`](Self::hasher).
+    fn contains_hashed<Q: Hash + Equivalent<K> + ?Sized>(&self, (hash, key): (u64, &Q)) -> bool {
+        let _unused = hash;
+        self.contains(key)
     }
 
     /// Removes the entry and returns the metadata of its record.
@@ -265,6 +302,12 @@ where
 
     /// The current limits.
     fn bounds(&self) -> Bounds;
+
+    /// Whether a record of this weight alone is within the limits.
+    fn fits(&self, weight: u32) -> bool {
+        let Bounds { entries, bytes } = self.bounds();
+        entries != Some(0) && bytes.is_none_or(|max| u64::from(weight) <= max)
+    }
 
     /// Maps the keys of the records that may be served, in no particular order. May miss entries that are
     /// added or removed during the call.

@@ -14,7 +14,7 @@ use larder_core::invalidation::{InvalidationLog, InvalidationRecord};
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::{Bounds, Lifespan, MemoryStore, Record, Removed};
 use larder_core::place::LearnedFile;
-use larder_core::stats::{CacheCounters, Count, Stats, Striped, TierCounts, TierStats};
+use larder_core::stats::{CacheCounters, Count, HotCount, Stats, TierCounts, TierStats};
 use larder_core::tier::{EntryVersion, TierKind};
 use parking_lot::Mutex;
 
@@ -149,7 +149,6 @@ pub struct Engine {
     pub(crate) key_locks: Arc<KeyLocks>,
     pub(crate) encodings: Encodings,
     pub(crate) counters: CacheCounters,
-    pub(crate) memory_hits: Striped,
     pub(crate) memory_puts: Count,
     pub(crate) closed: AtomicBool,
     /// The process that built the cache.
@@ -180,6 +179,7 @@ impl Engine {
         let engine = Arc::new(Self {
             is_short,
             reads_on_thread,
+            key_locks: KeyLocks::new(parts.memory.hasher()),
             memory: parts.memory,
             confirms_copies: coherence.confirms_copies(),
             hits_take_long_path: coherence.confirms_copies() || parts.observer.is_some(),
@@ -201,10 +201,8 @@ impl Engine {
             warm_restart: parts.warm_restart,
             rotation: parts.rotation,
             held: Mutex::new(parts.held),
-            key_locks: KeyLocks::new(),
             encodings: Encodings::default(),
             counters: CacheCounters::default(),
-            memory_hits: Striped::default(),
             memory_puts: Count::default(),
             closed: AtomicBool::new(false),
             origin: Origin::here(),
@@ -235,7 +233,7 @@ impl Engine {
             return self.hit_on_long_path(memory, key);
         }
         let value = memory.value(key, |lifecycle| self.is_fresh(lifecycle))?;
-        self.memory_hits.increment();
+        self.counters.hot.increment(HotCount::Hits);
         Some(value)
     }
 
@@ -249,14 +247,14 @@ impl Engine {
         }
         let value = memory
             .value(key, |lifecycle| !self.is_refresh_due(lifecycle.terms) && self.is_fresh(lifecycle))?;
-        self.memory_hits.increment();
+        self.counters.hot.increment(HotCount::Hits);
         Some(value)
     }
 
     /// Returns the value of `key` in memory, of any type, and counts a hit.
     pub(crate) fn find(&self, key: &dyn AnyLookup) -> Option<Value> {
         let value = self.recall(key)?.value?;
-        self.memory_hits.increment();
+        self.counters.hot.increment(HotCount::Hits);
         Some(value)
     }
 
@@ -359,13 +357,13 @@ impl Engine {
         let mut tiers = Vec::new();
         if self.memory_weight_max > 0 {
             let mut counts = TierCounts::default();
-            counts.hits = self.memory_hits.get();
-            counts.puts = self.memory_puts.get();
+            counts.hits = self.counters.hot.get(HotCount::Hits);
+            counts.puts = self.memory_puts.get() + self.counters.hot.get(HotCount::Puts);
             let stats = TierStats::new(TierKind::Memory, counts, self.memory.usage());
             tiers.push(stats.with_memory(self.memory.facts()));
         }
         tiers.extend(self.tiers().iter().map(|handle| handle.stats()));
-        let mut counts = self.counters.snapshot();
+        let mut counts = self.counters.totals();
         (counts.events_missed, counts.listener_panics) = self.events.troubles();
         let stats = Stats::new(counts, tiers).with_load_latency(self.counters.load_times.snapshot());
         stats.with_private(self.is_private())

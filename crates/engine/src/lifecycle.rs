@@ -363,11 +363,13 @@ impl Engine {
 
     /// As [`is_closed`](Self::is_closed), without the warning: for the cache's own threads, and under a
     /// lock, where no subscriber may run.
+    #[inline]
     pub(crate) fn is_inactive(&self) -> bool {
         self.is_ended() || !self.lifecycle.is_on() || self.has_tiers() && self.is_forked()
     }
 
     /// Returns whether the cache was closed or is being closed.
+    #[inline]
     pub fn is_ended(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
@@ -433,6 +435,7 @@ impl Lifecycle {
         self.name.get().map_or("", |name| name)
     }
 
+    #[inline]
     pub(crate) fn is_on(&self) -> bool {
         !self.off.load(Ordering::Acquire)
     }

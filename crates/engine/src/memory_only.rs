@@ -1,8 +1,9 @@
 //! The short paths of a cache of memory alone.
 //!
 //! Without tiers and without a listener, a change of an entry is one change of the typed memory
-//! store. It is made at once, under the mutex of the key lock (`key_lock/now.rs`): without a future,
-//! without erased types, without a guard. Calls that would have to wait take the general path.
+//! store. It is made at once: without a future, without erased types, without a guard. If nothing is in
+//! progress for its key, the lock of the store is enough; otherwise it is made under the mutex of the
+//! key lock too (`key_lock/now.rs`). Calls that would have to wait take the general path.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -12,14 +13,15 @@ use larder_core::clock::Time;
 use larder_core::entry_meta::{EntryOptions, LiveEntryMeta};
 use larder_core::erased::{Key, Value};
 use larder_core::key::Equivalent;
-use larder_core::memory::{MemoryStore, Record, ReloadCost};
+use larder_core::memory::{MemoryStore, NotRemoved, Record, ReloadCost, Removed};
 use larder_core::place::Placement;
+use larder_core::stats::HotCount;
 use larder_core::tier::TierKind;
 
 use crate::coherence::load_lease::LeaseGuard;
 use crate::engine::Engine;
 use crate::key_lock::flight::{Outcome, Purpose, Start};
-use crate::key_lock::{Admission, ClaimNow};
+use crate::key_lock::{Admission, ClaimNow, FlightLeader, LockedNow};
 use crate::load::poll_watch::PollWatch;
 use crate::load::{Begun, Leader, Load, LoadRole, UncheckedLeader};
 use crate::write::precondition::Precondition;
@@ -36,7 +38,7 @@ impl Engine {
     #[inline]
     pub fn misses_at_once(&self) -> bool {
         if self.is_short {
-            self.counters.misses.increment();
+            self.counters.hot.increment(HotCount::Misses);
         }
         self.is_short
     }
@@ -55,27 +57,66 @@ impl Engine {
         K: Hash + Eq + 'static,
         V: 'static,
     {
-        if !self.is_memory_only(memory) || self.is_closed() {
+        if !self.is_memory_only(memory) {
             return Err((key, value));
         }
-        // Runs code of the user, so it comes before the key lock.
+        // Runs code of the user, so it comes before any lock.
         let weight = self.weight_of(&key, Some(&value), 0);
         let (created, stamp) = (self.timeline.now(), self.invalidations.stamp());
-        if !fits(memory, weight) {
+        if !memory.fits(weight) {
             return Err((key, value));
         }
         let hash = self.key_locks.hash(&key);
         let terms = self.terms_at_once(created);
-        // Looked at under the lock once more: nothing is stored after `close`.
-        let Some(lock) = self.key_locks.lock_now(hash).filter(|_| !self.is_inactive()) else {
-            return Err((key, value));
-        };
         let record = Record { value: Some(value), ..record(created, stamp, terms, weight) };
-        let _fits = memory.insert_under(key, record, lock);
-        self.memory_puts.increment();
+        let stored = match self.store_now(memory, (hash, key), record, None) {
+            Ok(_fits) => Placement::MEMORY_ONLY,
+            Err(refused) => self.store_locked(memory, hash, refused)?,
+        };
         self.backoffs.end(hash);
-        self.counters.insertions.increment();
-        Ok(Placement::MEMORY_ONLY)
+        self.counters.hot.add([(HotCount::Puts, 1), (HotCount::Insertions, 1)]);
+        Ok(stored)
+    }
+
+    /// Stores a record, if nothing is in progress for its key or the key lock is held, and the cache is not
+    /// closed: nothing is stored after `close`. Counts it.
+    fn store_now<K, V>(
+        &self,
+        memory: &impl MemoryStore<K, V>,
+        (hash, key): (u64, K),
+        record: Record<V>,
+        lock: Option<LockedNow<'_>>,
+    ) -> Result<bool, (K, Record<V>)>
+    where
+        K: Hash + Eq,
+    {
+        let is_locked = lock.is_some();
+        let may = || (is_locked || self.key_locks.is_idle(hash)) && !self.is_inactive();
+        memory.insert_under((hash, key), record, lock, may)
+    }
+
+    /// Stores a record under the mutex of the key lock, and supersedes what is in progress.
+    #[cold]
+    fn store_locked<K, V>(
+        &self,
+        memory: &impl MemoryStore<K, V>,
+        hash: u64,
+        (key, record): (K, Record<V>),
+    ) -> Result<Placement, (K, V)>
+    where
+        K: Hash + Eq,
+    {
+        let refused = match self.key_locks.lock_now(hash) {
+            Some(lock) => match self.store_now(memory, (hash, key), record, Some(lock)) {
+                Ok(_fits) => return Ok(Placement::MEMORY_ONLY),
+                Err(refused) => refused,
+            },
+            None => (key, record),
+        };
+        match refused {
+            (key, Record { value: Some(value), .. }) => Err((key, value)),
+            (_, Record { value: None, .. }) => unreachable!("the record has the value of the caller"),
+        }
     }
 
     /// Removes an entry. Returns whether it could be served; `None` if the removal needs the general
@@ -89,14 +130,35 @@ impl Engine {
             return None;
         }
         let hash = self.key_locks.hash(key);
-        let lock = self.key_locks.lock_now(hash).filter(|_| !self.is_ended())?;
-        let removed = memory.remove_under(key, lock);
+        let removed = match self.take_now(memory, (hash, key), None) {
+            Ok(removed) => removed,
+            Err(NotRemoved) => {
+                self.take_now(memory, (hash, key), Some(self.key_locks.lock_now(hash)?)).ok()?
+            }
+        };
         self.backoffs.end(hash);
         let was_live = self.erased(removed.as_ref()) == Erased::Live;
         if was_live {
-            self.counters.removals.increment();
+            self.counters.hot.increment(HotCount::Removals);
         }
         Some(was_live)
+    }
+
+    /// Removes a record, if nothing is in progress for its key or the key lock is held, and the cache is not
+    /// closed.
+    fn take_now<K, V, Q>(
+        &self,
+        memory: &impl MemoryStore<K, V>,
+        (hash, key): (u64, &Q),
+        lock: Option<LockedNow<'_>>,
+    ) -> Result<Option<Removed>, NotRemoved>
+    where
+        K: Hash + Eq,
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let is_locked = lock.is_some();
+        let may = || (is_locked || self.key_locks.is_idle(hash)) && !self.is_ended();
+        memory.remove_under((hash, key), lock, may)
     }
 
     /// Leads the load of a key that memory lacks.
@@ -126,12 +188,12 @@ impl Engine {
             Admission::Join(key, _) | Admission::Locked(key, _) => return Err(key),
         };
         // The entry may have come between the miss and the lead, and a stale one may be there.
-        let is_there = leader.key().and_then(Key::downcast_ref).is_some_and(|key: &K| memory.contains(key));
+        let held = leader.key().and_then(Key::downcast_ref);
+        let is_there = held.is_some_and(|key: &K| memory.contains_hashed((hash, key)));
         let (encoded, precondition) = (None, Precondition::None);
         if is_there {
             return Ok(self.begin_beside(UncheckedLeader { leader, encoded, precondition }));
         }
-        self.counters.misses.increment();
         let lead = Leader { leader, encoded, precondition, stamp, stale: None };
         Ok(Begun::Load(Load::at_once(self, lead)))
     }
@@ -151,10 +213,12 @@ impl Engine {
     }
 
     /// Returns the metadata of an entry that is written now without options of its own.
+    #[inline]
     fn terms_at_once(&self, now: Time) -> Option<Arc<LiveEntryMeta>> {
-        if self.expiry.is_plain() {
-            return None;
-        }
+        if self.expiry.is_plain() { None } else { self.terms_of_cache(now) }
+    }
+
+    fn terms_of_cache(&self, now: Time) -> Option<Arc<LiveEntryMeta>> {
         let terms = self.expiry.terms_of_cache(now, || self.chance(now));
         if !terms.is_plain() {
             self.expires.store(true, Ordering::Relaxed);
@@ -164,73 +228,74 @@ impl Engine {
 }
 
 impl Load {
-    /// Stores a clone of the loaded value, and hands it to the waiters.
-    ///
-    /// # Errors
-    /// Returns the load if storing needs the general path.
-    #[expect(clippy::result_large_err, reason = "the load is handed back by value, once a load")]
+    /// Stores a clone of the loaded value, and hands it to the waiters. Returns whether it did; otherwise
+    /// storing needs the general path.
     pub fn finish_at_once<K, V>(
-        mut self,
+        &mut self,
         memory: &impl MemoryStore<K, V>,
         value: &V,
         options: &EntryOptions,
-    ) -> Result<(), Self>
+    ) -> bool
     where
         K: Hash + Eq + Send + Sync + 'static,
         V: Clone + Send + Sync + 'static,
     {
-        let engine = Arc::clone(self.watch.engine());
-        let Some(mut lead) =
-            self.lead.take_if(|_| engine.is_memory_only(memory) && *options == EntryOptions::new())
-        else {
-            return Err(self);
-        };
-        let took = self.watch.stop();
+        let Self { lead: place, watch } = self;
+        let Some(lead) = place else { return false };
+        if !watch.engine().is_memory_only(memory) || !options.is_unset() {
+            return false;
+        }
+        let took = watch.stop();
+        let engine = watch.engine();
         // Runs code of the user, so it comes before the key lock.
         let copy = value.clone();
         let key = lead.leader.key().and_then(Key::downcast_ref::<K>);
         let weight = key.map_or(u32::MAX, |key| engine.weight_of(key, Some(&copy), 0));
+        if !memory.fits(weight) {
+            return false;
+        }
         let created = engine.timeline.now();
+        let cost = if memory.uses_cost() { ReloadCost::of(took) } else { ReloadCost::default() };
         let terms = engine.terms_at_once(created);
-        if !fits(memory, weight) {
-            self.lead = Some(lead);
-            return Err(self);
+        let record = Record { value: Some(copy), cost, ..record(created, lead.stamp, terms, weight) };
+        if !engine.publish_at_once(memory, &mut lead.leader, record) {
+            return false;
         }
-        let hash = lead.leader.hash();
-        let is_stored = match lead.leader.claim_now() {
-            ClaimNow::Locked => None,
-            ClaimNow::Superseded => {
-                engine.counters.superseded.increment();
-                Some(false)
-            }
-            // Closed meanwhile: nothing is stored after `close`.
-            ClaimNow::Granted(..) if engine.is_inactive() => Some(false),
-            ClaimNow::Granted(lock, key) => Some(key.into_inner::<K>().is_some_and(|key| {
-                let cost = if memory.uses_cost() { ReloadCost::of(took) } else { ReloadCost::default() };
-                let record = Record { value: Some(copy), cost, ..record(created, lead.stamp, terms, weight) };
-                let _fits = memory.insert_under(key, record, lock);
-                true
-            })),
-        };
-        let Some(is_stored) = is_stored else {
-            self.lead = Some(lead);
-            return Err(self);
-        };
-        if is_stored {
-            engine.memory_puts.increment();
-            engine.backoffs.end(hash);
-            engine.counters.published.increment();
-        }
-        if lead.leader.is_joined() {
+        if lead.leader.is_joined()
+            && let Some(lead) = place.take()
+        {
             lead.leader.end(Outcome::Value(Value::new(value.clone())));
         }
-        Ok(())
+        true
     }
 }
 
-/// Returns whether memory accepts an entry of this weight.
-fn fits<K: Hash + Eq, V>(memory: &impl MemoryStore<K, V>, weight: u32) -> bool {
-    memory.bounds().bytes.is_none_or(|max| u64::from(weight) <= max)
+impl Engine {
+    /// Stores the record of a load, unless its entry changed meanwhile. Returns false if the key is locked.
+    fn publish_at_once<K, V>(
+        &self,
+        memory: &impl MemoryStore<K, V>,
+        leader: &mut FlightLeader,
+        record: Record<V>,
+    ) -> bool
+    where
+        K: Hash + Eq + Send + Sync + 'static,
+    {
+        let hash = leader.hash();
+        match leader.claim_now() {
+            ClaimNow::Locked => return false,
+            ClaimNow::Superseded => self.counters.superseded.increment(),
+            ClaimNow::Granted(lock, key) => {
+                if let Some(key) = key.into_inner::<K>()
+                    && self.store_now(memory, (hash, key), record, Some(lock)).is_ok()
+                {
+                    self.counters.hot.add([(HotCount::Puts, 1), (HotCount::Published, 1)]);
+                    self.backoffs.end(hash);
+                }
+            }
+        }
+        true
+    }
 }
 
 /// A record of an entry that is at home in memory, without its value.

@@ -157,11 +157,11 @@ where
         match begun {
             Begun::Value(value) => Ok(typed(value)),
             Begun::Failed(error) => Err(typed_error(error)),
-            Begun::Load(load) => match load.call(loader).parts() {
+            Begun::Load(mut load) => match load.call(loader).parts() {
                 Ok((value, options)) => {
-                    let Err(load) = load.finish_at_once(&*self.memory, &value, &options) else {
+                    if load.finish_at_once(&*self.memory, &value, &options) {
                         return Ok(value);
-                    };
+                    }
                     let value = Value::new(value);
                     load.finish(value.clone(), options);
                     Ok(typed(value))
@@ -193,11 +193,11 @@ where
             match begun {
                 Begun::Value(value) => Ok(typed(value)),
                 Begun::Failed(error) => Err(typed_error(error)),
-                Begun::Load(load) => match load.run(loader).await.parts() {
+                Begun::Load(mut load) => match load.run(loader).await.parts() {
                     Ok((value, options)) => {
-                        let Err(load) = load.finish_at_once(&*self.memory, &value, &options) else {
+                        if load.finish_at_once(&*self.memory, &value, &options) {
                             return Ok(value);
-                        };
+                        }
                         let value = Value::new(value);
                         load.finish_task(value.clone(), options).await;
                         Ok(typed(value))

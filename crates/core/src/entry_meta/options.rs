@@ -47,6 +47,16 @@ impl EntryOptions {
         Self::default()
     }
 
+    /// Whether nothing is set.
+    pub fn is_unset(&self) -> bool {
+        let Self { ttl, stale, tags, validator, hints } = self;
+        ttl.is_none()
+            && stale.is_none()
+            && tags.is_empty()
+            && validator.is_none()
+            && *hints == EntryHints::NONE
+    }
+
     /// Sets the time to live instead of the cache's.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);

@@ -1,89 +1,18 @@
 //! Counters and statistics.
 
 pub mod latency;
+mod striped;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::events::Signals;
 use crate::latency::{Histogram, Latency, TierLatency, TierTimes};
 use crate::memory::StoreFacts;
 use crate::tier::{TierKind, Usage};
 
-/// A counter that many threads increment without sharing a cache line.
-///
-/// Up to 15 threads at a time have a stripe each, in which an increment costs a load and a store. Other threads
-/// share one more stripe, by an atomic addition. A read sums the stripes.
-#[derive(Debug, Default)]
-pub struct Striped {
-    stripes: [Stripe; STRIPES],
-}
-
-const STRIPES: usize = 16;
-/// The stripe of all threads that have none of their own.
-const SHARED: usize = 0;
-
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Stripe(AtomicU64);
-
-/// A bit for each stripe that a thread has, or that is shared.
-static TAKEN: AtomicUsize = AtomicUsize::new(1 << SHARED);
-
-/// The right of one thread to count in a stripe, in every counter.
-struct OwnStripe(usize);
-
-impl OwnStripe {
-    fn take() -> Self {
-        let mut index = SHARED;
-        // Acquires what the former owner of the stripe has counted.
-        let _taken = TAKEN.fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| {
-            index = (!taken).trailing_zeros() as usize;
-            (index < STRIPES).then(|| taken | 1 << index)
-        });
-        Self(if index < STRIPES { index } else { SHARED })
-    }
-}
-
-impl Drop for OwnStripe {
-    fn drop(&mut self) {
-        if self.0 != SHARED {
-            TAKEN.fetch_and(!(1 << self.0), Ordering::AcqRel);
-        }
-    }
-}
-
-thread_local! {
-    static STRIPE: OwnStripe = OwnStripe::take();
-}
-
-impl Striped {
-    /// Adds one.
-    #[inline]
-    pub fn increment(&self) {
-        self.count_one();
-    }
-
-    /// Adds one, and returns what this stripe counted before.
-    #[inline]
-    pub fn count_one(&self) -> u64 {
-        // A thread whose thread-locals are destroyed counts in the shared stripe.
-        let own = STRIPE.try_with(|stripe| stripe.0).unwrap_or(SHARED);
-        let count = &self.stripes[own].0;
-        if own == SHARED {
-            return count.fetch_add(1, Ordering::Relaxed);
-        }
-        let before = count.load(Ordering::Relaxed);
-        count.store(before.wrapping_add(1), Ordering::Relaxed);
-        before
-    }
-
-    /// The sum of all stripes.
-    pub fn get(&self) -> u64 {
-        self.stripes.iter().map(|stripe| stripe.0.load(Ordering::Relaxed)).sum()
-    }
-}
+pub use self::striped::{HotCount, HotCounts};
 
 macro_rules! counters {
     (
@@ -217,6 +146,22 @@ counters! {
     beside {
         /// How long loaders ran.
         load_times: Histogram,
+        /// What is counted once a call. Calls of a cache of memory alone count here what others count above.
+        hot: HotCounts,
+    }
+}
+
+impl CacheCounters {
+    /// A snapshot of the counts, of all calls.
+    pub fn totals(&self) -> CacheCounts {
+        let mut counts = self.snapshot();
+        counts.misses += self.hot.get(HotCount::Misses);
+        counts.loads += self.hot.get(HotCount::Loads);
+        counts.load_nanos += self.hot.get(HotCount::LoadNanos);
+        counts.insertions += self.hot.get(HotCount::Insertions);
+        counts.published += self.hot.get(HotCount::Published);
+        counts.removals += self.hot.get(HotCount::Removals);
+        counts
     }
 }
 

@@ -295,7 +295,11 @@ impl Engine {
             return;
         }
         let missing = looks.iter().enumerate().filter(|(_, look)| which(look)).filter_map(|(at, look)| {
-            Some(Missing { at, encoded: look.ahead.encoded.clone()?, hash: look.ahead.leader.hash() })
+            Some(Missing {
+                at,
+                encoded: look.ahead.encoded.as_deref().cloned()?,
+                hash: look.ahead.leader.hash(),
+            })
         });
         let missing = missing.collect();
         for sought in self.seek_many::<W>(missing, self.confirms_copies).await {
@@ -308,7 +312,7 @@ impl Engine {
     /// Takes the load leases of missing keys. Leaves keys to the nodes that hold their leases.
     async fn take_turns<W: Runtime>(self: &Arc<Self>, looks: Vec<Look>, round: &mut BatchRound) -> Vec<Look> {
         let wanted = looks.iter().filter(|look| look.is_missing());
-        let wanted: Vec<_> = wanted.filter_map(|look| look.ahead.encoded.clone()).collect();
+        let wanted: Vec<_> = wanted.filter_map(|look| look.ahead.encoded.as_deref().cloned()).collect();
         if wanted.is_empty() {
             return looks;
         }

@@ -49,7 +49,7 @@ impl Engine {
         for (Leader { leader, encoded, precondition, stamp, .. }, said) in part {
             let outcome = said.value.clone().map_or(Outcome::Absent, Outcome::Value);
             let precondition = self.coherence.precondition_after(precondition, &leader.flight);
-            match self.prepare_loaded(&leader, encoded, stamp, said).await {
+            match self.prepare_loaded(&leader, encoded.map(|key| *key), stamp, said).await {
                 Some(prepared) => {
                     let prepared = prepared.requiring(precondition);
                     drafts.push(LoadedEntry { leader, prepared, outcome });

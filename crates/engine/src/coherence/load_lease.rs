@@ -140,7 +140,7 @@ impl Engine {
             Ok(Some(None)) => return None,
             _ => {}
         }
-        let (precondition, found) = self.seek_versioned::<W>(key.clone(), lead.leader.hash()).await;
+        let (precondition, found) = self.seek_versioned::<W>((**key).clone(), lead.leader.hash()).await;
         found.ok()?;
         Some(Leader { precondition, ..lead })
     }

@@ -12,6 +12,7 @@ use larder_core::erased::Value;
 use larder_core::frame::{CodecId, Compression, Header};
 use larder_core::key::EncodedKey;
 use larder_core::memory::Record;
+use larder_core::stats::HotCount;
 use larder_core::tier::{EntryVersion, TierKind};
 
 use crate::coherence::port::CoherencePort;
@@ -44,7 +45,7 @@ impl CoherencePort for VersionCoherence {
         if version.is_none() || record.checked != version || engine.freshness(&record) != Freshness::Fresh {
             return None;
         }
-        engine.memory_hits.increment();
+        engine.counters.hot.increment(HotCount::Hits);
         Some(found_in_memory(record, Freshness::Fresh))
     }
 

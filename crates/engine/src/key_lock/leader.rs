@@ -36,7 +36,7 @@ impl FlightLeader {
     /// flight. Once it is granted, no caller joins the flight any more.
     pub(crate) fn claim(&mut self) -> TryLock<WriteGuard> {
         let shard = self.key_locks.shard(self.hash);
-        let mut inner = shard.inner.lock();
+        let mut inner = shard.lock();
         let state = match self.claimable(&mut inner) {
             Claimable::Yes(state) => state,
             Claimable::Superseded => return TryLock::Superseded,
@@ -136,7 +136,7 @@ impl Drop for FlightLeader {
     fn drop(&mut self) {
         if !self.has_left {
             self.leave();
-            self.key_locks.shard(self.hash).inner.lock().release(self.hash, |_| {});
+            self.key_locks.shard(self.hash).lock().release(self.hash, |_| {});
         } else if !self.is_joined() {
             return;
         }

@@ -21,6 +21,7 @@
 
 mod leader;
 mod now;
+mod shard;
 mod write_order;
 
 pub(crate) mod flight;
@@ -34,16 +35,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::task::Poll;
 
-use event_listener::{Event, EventListener};
+use event_listener::EventListener;
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
 use larder_core::erased::Key;
 use larder_core::{Error, ErrorKind, Result};
-use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 pub(crate) use self::leader::FlightLeader;
-pub(crate) use self::now::ClaimNow;
+pub(crate) use self::now::{ClaimNow, LockedNow};
+use self::shard::{Inner, Shard};
 use self::write_order::WriteOrder;
 pub(crate) use self::write_order::{Caller, WriteTurn};
 use crate::key_lock::flight::{Flight, Start};
@@ -58,21 +58,6 @@ pub(crate) struct KeyLocks {
     hasher: RandomState,
     /// Number of writes that tasks have begun and that have not ended.
     writes_of_tasks: AtomicUsize,
-}
-
-/// The states of some keys, under one mutex.
-struct Shard {
-    inner: Mutex<Inner>,
-    /// Notified when a guard is released or the shard is opened again.
-    freed: Event,
-}
-
-struct Inner {
-    states: HashMap<u64, State, foldhash::fast::FixedState>,
-    /// Number of `clear` calls that hold this shard closed.
-    closed: u32,
-    /// Number of write guards that are held in this shard.
-    guards: u32,
 }
 
 /// The loads in progress of one key lock. There is rarely more than one.
@@ -163,14 +148,11 @@ impl LockWait {
 }
 
 impl KeyLocks {
-    pub(crate) fn new() -> Arc<Self> {
-        let shard = || Shard {
-            inner: Mutex::new(Inner { states: HashMap::default(), closed: 0, guards: 0 }),
-            freed: Event::new(),
-        };
+    /// Creates key locks. `hasher` is the one of the memory store, if that has one.
+    pub(crate) fn new(hasher: Option<RandomState>) -> Arc<Self> {
         Arc::new(Self {
-            shards: (0..SHARDS).map(|_| shard()).collect(),
-            hasher: RandomState::default(),
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            hasher: hasher.unwrap_or_default(),
             writes_of_tasks: AtomicUsize::new(0),
         })
     }
@@ -180,13 +162,23 @@ impl KeyLocks {
         self.hasher.hash_one(key)
     }
 
+    #[inline]
     fn shard(&self, hash: u64) -> &Shard {
         &self.shards[(hash >> 32) as usize % SHARDS]
     }
 
+    /// Returns whether nothing is in progress for a key, so that a change need not supersede anything.
+    ///
+    /// Without the mutex: exact for what a thread began before it called the memory store, for a caller under
+    /// the lock of the store that such a call takes.
+    #[inline]
+    pub(crate) fn is_idle(&self, hash: u64) -> bool {
+        self.shard(hash).is_idle()
+    }
+
     /// Takes a snapshot of the key's epoch, for a promotion.
     pub(crate) fn observe(self: &Arc<Self>, hash: u64) -> KeyEpoch {
-        let mut inner = self.shard(hash).inner.lock();
+        let mut inner = self.shard(hash).lock();
         let state = inner.states.entry(hash).or_insert_with(State::new);
         state.guards += 1;
         // While the locks are closed or the guard is held, a value may change after it is read.
@@ -198,7 +190,7 @@ impl KeyLocks {
 
     /// Removes a flight from its key lock: the next caller leads a flight of its own.
     pub(crate) fn forget(&self, hash: u64, flight: &Arc<Flight>) {
-        let mut inner = self.shard(hash).inner.lock();
+        let mut inner = self.shard(hash).lock();
         let on_gate = inner.states.get_mut(&hash).and_then(|state| state.remove(flight));
         drop(inner);
         drop(on_gate);
@@ -226,7 +218,7 @@ impl KeyLocks {
     pub(crate) fn try_write(self: &Arc<Self>, turn: &WriteTurn) -> TryLock<WriteGuard> {
         let hash = turn.hash();
         let shard = self.shard(hash);
-        let mut inner = shard.inner.lock();
+        let mut inner = shard.lock();
         let is_closed = inner.closed > 0;
         let state = inner.states.entry(hash).or_insert_with(State::new);
         // A later write that holds the guard may still turn out to change nothing.
@@ -281,49 +273,11 @@ fn passed() -> Error {
     Error::new(ErrorKind::Busy, "a later change of the entry was applied first")
 }
 
-impl Shard {
-    fn close(&self) -> Flights {
-        let mut inner = self.inner.lock();
-        inner.closed += 1;
-        inner.states.values_mut().flat_map(State::supersede).collect()
-    }
-
-    fn open(&self) -> Flights {
-        let mut inner = self.inner.lock();
-        inner.closed -= 1;
-        let superseded = inner.states.values_mut().flat_map(State::supersede).collect();
-        drop(inner);
-        self.freed.notify(usize::MAX);
-        superseded
-    }
-
-    fn locked_shard(&self) -> Option<LockWait> {
-        let inner = self.inner.lock();
-        let live = || {
-            inner.states.values().filter_map(|state| state.holder.as_ref()).find(|holder| holder.is_live())
-        };
-        (inner.guards > 0).then(|| LockWait { freed: self.freed.listen(), holder: live().cloned() })
-    }
-}
-
-impl Inner {
-    /// Releases one reference to a state.
-    fn release(&mut self, hash: u64, change: impl FnOnce(&mut State)) {
-        if let Some(state) = self.states.get_mut(&hash) {
-            change(state);
-            state.guards -= 1;
-            if state.guards == 0 {
-                self.states.remove(&hash);
-            }
-        }
-    }
-}
-
 impl KeyLocks {
     /// Decides what a caller with a missing key has to do.
     pub(crate) fn enter(self: &Arc<Self>, hash: u64, key: Key, start: Start) -> Admission {
         let shard = self.shard(hash);
-        let mut inner = shard.inner.lock();
+        let mut inner = shard.lock();
         let is_closed = inner.closed > 0;
         let state = inner.states.entry(hash).or_insert_with(State::new);
         if is_closed || state.storing {
@@ -365,7 +319,7 @@ impl KeyEpoch {
     /// Takes the guard, unless the entry changed since or is being stored. Never waits: a promotion
     /// is not worth a wait.
     pub(crate) fn claim(&self) -> Option<WriteGuard> {
-        let mut inner = self.key_locks.shard(self.hash).inner.lock();
+        let mut inner = self.key_locks.shard(self.hash).lock();
         if inner.closed > 0 {
             return None;
         }
@@ -383,7 +337,7 @@ impl KeyEpoch {
 
 impl Drop for KeyEpoch {
     fn drop(&mut self) {
-        self.key_locks.shard(self.hash).inner.lock().release(self.hash, |_| {});
+        self.key_locks.shard(self.hash).lock().release(self.hash, |_| {});
     }
 }
 
@@ -398,7 +352,7 @@ pub(crate) struct WriteGuard {
 impl Drop for WriteGuard {
     fn drop(&mut self) {
         let shard = self.key_locks.shard(self.hash);
-        let mut inner = shard.inner.lock();
+        let mut inner = shard.lock();
         inner.guards -= 1;
         inner.release(self.hash, |state| {
             state.storing = false;

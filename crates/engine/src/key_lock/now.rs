@@ -5,14 +5,14 @@
 //! a guard is held, and none waits for one.
 
 use larder_core::erased::Key;
-use parking_lot::MutexGuard;
 
 use super::leader::{Claimable, FlightLeader};
-use super::{Flights, Inner, KeyLocks};
+use super::shard::Locked;
+use super::{Flights, KeyLocks};
 
 /// A key lock that is held for one change of the memory store.
 pub(crate) struct LockedNow<'a> {
-    _inner: MutexGuard<'a, Inner>,
+    _inner: Locked<'a>,
     /// Dropped after the mutex is released.
     _superseded: Flights,
 }
@@ -32,7 +32,7 @@ impl KeyLocks {
     /// guard.
     #[inline]
     pub(crate) fn lock_now(&self, hash: u64) -> Option<LockedNow<'_>> {
-        let mut inner = self.shard(hash).inner.lock();
+        let mut inner = self.shard(hash).lock();
         if inner.closed > 0 {
             return None;
         }
@@ -49,15 +49,19 @@ impl FlightLeader {
     /// As [`claim`](Self::claim), to store the value at once. If it is granted, the flight has left
     /// its key lock.
     pub(crate) fn claim_now(&mut self) -> ClaimNow<'_> {
-        let mut inner = self.key_locks.shard(self.hash).inner.lock();
-        match self.claimable(&mut inner) {
-            Claimable::Yes(_) => {}
+        let mut inner = self.key_locks.shard(self.hash).lock();
+        let state = match self.claimable(&mut inner) {
+            Claimable::Yes(state) => state,
             Claimable::Superseded => return ClaimNow::Superseded,
             Claimable::Locked(_) => return ClaimNow::Locked,
-        }
+        };
         // Drops nothing but references: this leader still has the key and the flight. Without them the
         // key is its own again.
-        inner.release(self.hash, |state| drop(self.publish_in(state)));
+        drop(self.publish_in(state));
+        state.guards -= 1;
+        if state.guards == 0 {
+            inner.states.remove(&self.hash);
+        }
         self.has_left = true;
         match self.key.take() {
             Some(key) => ClaimNow::Granted(LockedNow { _inner: inner, _superseded: Flights::new() }, key),

@@ -22,7 +22,25 @@ static WAITS: Mutex<HashMap<u64, Vec<u64>, FixedState>> =
 
 std::thread_local! {
     /// The loaders that this thread polls.
-    static CURRENT: RefCell<Loaders> = const { RefCell::new(Loaders(None)) };
+    static CURRENT: RefCell<Current> = const { RefCell::new(Current { loaders: Loaders(None), inmost: None }) };
+}
+
+/// The loaders that a thread polls.
+struct Current {
+    loaders: Loaders,
+    /// The flight of a loader inside them that has no link yet. Most loaders ask the cache for nothing.
+    inmost: Option<u64>,
+}
+
+impl Current {
+    /// Returns all loaders, as links.
+    fn linked(&mut self) -> &Loaders {
+        if let Some(flight) = self.inmost.take() {
+            let outer = std::mem::replace(&mut self.loaders, Loaders(None));
+            self.loaders = Loaders(Some(Arc::new(Link { flights: FlightIds::One(flight), outer })));
+        }
+        &self.loaders
+    }
 }
 
 /// The loaders that a caller is inside, from the innermost to the outermost.
@@ -80,7 +98,7 @@ impl Loaders {
     /// Returns the loaders of the caller. `None` in the destructor of a thread-local, where they
     /// may be unknown.
     pub(crate) fn current() -> Option<Self> {
-        CURRENT.try_with(|current| current.borrow().clone()).ok()
+        CURRENT.try_with(|current| current.borrow_mut().linked().clone()).ok()
     }
 
     /// Returns whether the caller is inside no loader.
@@ -137,6 +155,17 @@ impl Entered {
         let mut place = Place::Call { flights: flights.into(), link: None };
         Self(Loaders::current().map(|outer| place.enter_from(outer)))
     }
+
+    /// Enters the loader of one flight. Costs no allocation unless the loader asks the cache for another key.
+    pub(crate) fn one(flight: u64) -> Self {
+        let entered = CURRENT.try_with(|current| {
+            let mut current = current.borrow_mut();
+            let outer = current.linked().clone();
+            current.inmost = Some(flight);
+            Restore(Some(outer))
+        });
+        Self(entered.ok())
+    }
 }
 
 impl Place {
@@ -175,7 +204,11 @@ impl<F: Future> Future for Running<F> {
 /// Sets the loaders of this thread.
 fn replace(loaders: Loaders) {
     // Drop the former loaders after the cell is released.
-    let _former = CURRENT.try_with(|current| current.replace(loaders));
+    let _former = CURRENT.try_with(|current| {
+        let mut current = current.borrow_mut();
+        current.inmost = None;
+        std::mem::replace(&mut current.loaders, loaders)
+    });
 }
 
 /// Restores the loaders from before a poll, also when the loader panics.
@@ -282,6 +315,20 @@ mod tests {
         }
         assert_eq!(within(40), (0..=40).collect::<Vec<_>>());
         assert!(flights().is_empty(), "none is left behind");
+    }
+
+    #[test]
+    fn loader_of_one_flight_is_recognized_at_any_depth() {
+        let around = Entered::one(1);
+        assert_eq!(flights(), [1]);
+        let inside = Entered::one(2);
+        let inmost = Entered::one(3);
+        drop(inmost);
+        assert_eq!(flights(), [2, 1]);
+        drop(inside);
+        assert_eq!(flights(), [1]);
+        drop(around);
+        assert!(flights().is_empty());
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl KeyLocks {
     /// it exists, the write is not superseded.
     pub(crate) fn turn_of_task(self: &Arc<Self>, hash: u64) -> (WriteTurn, Caller) {
         self.writes_of_tasks.fetch_add(1, Ordering::AcqRel);
-        let mut inner = self.shard(hash).inner.lock();
+        let mut inner = self.shard(hash).lock();
         let state = inner.states.entry(hash).or_insert_with(State::new);
         state.guards += 1;
         state.turns.given += 1;
@@ -114,7 +114,7 @@ impl KeyLocks {
 
     /// Returns whether the caller of a write is gone and a later write of the key came first.
     pub(crate) fn has_passed(&self, turn: &WriteTurn) -> bool {
-        let inner = self.shard(turn.hash()).inner.lock();
+        let inner = self.shard(turn.hash()).lock();
         inner.states.get(&turn.hash()).is_some_and(|state| state.turns.has_passed(turn))
     }
 
@@ -127,7 +127,7 @@ impl KeyLocks {
 impl WriteGuard {
     /// Records that the write changed nothing, so that earlier abandoned writes still count.
     pub(crate) fn changed_nothing(&self) {
-        if let Some(state) = self.key_locks.shard(self.hash).inner.lock().states.get_mut(&self.hash) {
+        if let Some(state) = self.key_locks.shard(self.hash).lock().states.get_mut(&self.hash) {
             state.turns.take_back(self.former);
         }
     }
@@ -140,7 +140,7 @@ impl Caller {
 
 impl Drop for Number {
     fn drop(&mut self) {
-        self.key_locks.shard(self.hash).inner.lock().release(self.hash, |_| {});
+        self.key_locks.shard(self.hash).lock().release(self.hash, |_| {});
         self.key_locks.writes_of_tasks.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -52,10 +52,15 @@ impl Backoffs {
     }
 
     /// Records a success or a write: the next load need not wait.
+    #[inline]
     pub(crate) fn end(&self, hash: u64) {
-        if self.len.load(Ordering::Acquire) == 0 {
-            return;
+        if self.len.load(Ordering::Acquire) > 0 {
+            self.remove(hash);
         }
+    }
+
+    #[cold]
+    fn remove(&self, hash: u64) {
         let mut backoffs = self.backoffs.lock();
         backoffs.remove(&hash);
         self.len.store(backoffs.len(), Ordering::Release);

@@ -12,6 +12,7 @@ use std::time::Duration;
 use larder_core::entry_meta::{EntryOptions, LiveEntryMeta};
 use larder_core::erased::{AnyError, Key, Value};
 use larder_core::memory::Record;
+use larder_core::stats::HotCount;
 use tracing::Instrument;
 
 use crate::engine::Engine;
@@ -74,7 +75,7 @@ impl Engine {
         let absence = request.absence;
         self.observe_request(&key);
         if let Some(record) = self.recall(&key).filter(|record| absence || record.value.is_some()) {
-            self.memory_hits.increment();
+            self.counters.hot.increment(HotCount::Hits);
             return Ok(self.refreshed::<W>(key, record, request.loader).await);
         }
         let watch = self.watch::<W>();
@@ -307,7 +308,7 @@ impl Engine {
         if let Some(stale) = &stale {
             leader.flight.set_stale(stale.value.clone(), stale.until);
         }
-        Some(Leader { leader, encoded, precondition, stamp, stale })
+        Some(Leader { leader, encoded: encoded.map(Box::new), precondition, stamp, stale })
     }
 }
 

@@ -97,8 +97,8 @@ impl Engine {
     /// Returns how long a refresh may last while callers wait for it: four times the average load,
     /// within bounds.
     fn refresh_patience(&self, hard: Option<Duration>) -> Duration {
-        let loads = self.counters.loads.get().max(1);
-        let usual = Duration::from_nanos(self.counters.load_nanos.get() / loads);
+        let counts = self.counters.totals();
+        let usual = Duration::from_nanos(counts.load_nanos / counts.loads.max(1));
         let patience = usual.saturating_mul(4).clamp(REFRESH_PATIENCE_MIN, REFRESH_PATIENCE_MAX);
         hard.map_or(patience, |hard| hard.min(patience))
     }

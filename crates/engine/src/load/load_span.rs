@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use larder_core::erased::Key;
+use larder_core::stats::HotCount;
 use tracing::Span;
 use tracing::field::{Empty, display};
 
@@ -24,12 +25,12 @@ pub(crate) struct LoadSpan {
 impl LoadSpan {
     /// Starts the span and counts the load.
     pub(crate) fn start(engine: &Arc<Engine>) -> Self {
-        Self::since(engine, Instant::now())
+        engine.counters.hot.increment(HotCount::Loads);
+        Self::counted(engine, Instant::now())
     }
 
-    /// As [`start`](Self::start), for a loader that is about to run since a moment just now.
-    pub(crate) fn since(engine: &Arc<Engine>, started: Instant) -> Self {
-        engine.counters.loads.increment();
+    /// As [`start`](Self::start), for a load that was counted and is about to run since a moment just now.
+    pub(crate) fn counted(engine: &Arc<Engine>, started: Instant) -> Self {
         let cache = engine.lifecycle.name();
         let span = tracing::debug_span!(target: "larder", "larder.load", cache, key = Empty, outcome = Empty);
         Self { engine: Arc::clone(engine), started, took: None, key: None, span }
@@ -80,7 +81,7 @@ impl Drop for LoadSpan {
         let time = self.took.unwrap_or_else(|| self.started.elapsed());
         self.engine.counters.load_times.record(time);
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.engine.counters.load_nanos.add(nanos);
+        self.engine.counters.hot.add([(HotCount::LoadNanos, nanos)]);
         if let (Some(observer), Some(key)) = (self.engine.observer(), &self.key) {
             observer.loaded(key, time);
         }

@@ -18,6 +18,7 @@ use larder_core::entry_meta::{EntryMeta, EntryOptions, Freshness};
 use larder_core::erased::{AnyError, Key, Value};
 use larder_core::events::Writer;
 use larder_core::key::EncodedKey;
+use larder_core::stats::HotCount;
 use tracing::Instrument;
 
 use crate::coherence::load_lease::{LeaseGuard, LeaseOutcome};
@@ -62,7 +63,8 @@ impl<L> LoadRole<L> {
 /// A leader that has not yet checked whether the entry has come meanwhile.
 pub(crate) struct UncheckedLeader {
     pub(crate) leader: FlightLeader,
-    pub(crate) encoded: Option<EncodedKey>,
+    /// Boxed: a load is moved several times, and most have none.
+    pub(crate) encoded: Option<Box<EncodedKey>>,
     /// What storing the loaded value requires.
     pub(crate) precondition: Precondition,
 }
@@ -70,7 +72,8 @@ pub(crate) struct UncheckedLeader {
 /// A leader that is about to run its loader.
 pub(crate) struct Leader {
     pub(crate) leader: FlightLeader,
-    pub(crate) encoded: Option<EncodedKey>,
+    /// Boxed: a load is moved several times, and most have none.
+    pub(crate) encoded: Option<Box<EncodedKey>>,
     /// What storing the loaded value requires.
     pub(crate) precondition: Precondition,
     /// Sequence number of the latest invalidation before the load. Later ones apply to the loaded
@@ -140,9 +143,10 @@ impl Load {
         Self { lead, watch }
     }
 
-    /// As [`new`](Self::new), for a flight that has begun just now.
+    /// As [`new`](Self::new), for a flight that has begun just now. Counts the miss as well.
     pub(crate) fn at_once(engine: &Arc<Engine>, lead: Leader) -> Self {
-        let watch = LoadSpan::since(engine, lead.leader.flight.began()).of(&lead);
+        engine.counters.hot.add([(HotCount::Misses, 1), (HotCount::Loads, 1)]);
+        let watch = LoadSpan::counted(engine, lead.leader.flight.began()).of(&lead);
         Self { lead: Some(lead), watch }
     }
 
@@ -154,7 +158,7 @@ impl Load {
 
     fn enter(&self) -> (Option<Entered>, tracing::span::EnteredSpan) {
         let flight = self.lead.as_ref().map(|lead| lead.leader.flight.id());
-        (flight.map(|flight| Entered::call([flight])), self.watch.span().entered())
+        (flight.map(Entered::one), self.watch.span().entered())
     }
 
     /// Runs the loader of a task. Its calls of the cache are recognized on whatever thread polls
@@ -278,6 +282,7 @@ impl Engine {
                 }
                 Admission::Leader(leader) => {
                     let precondition = Precondition::None;
+                    let encoded = encoded.map(Box::new);
                     return self.look_near(UncheckedLeader { leader, encoded, precondition }, asks.absence);
                 }
             }
@@ -290,7 +295,7 @@ impl Engine {
         if record.value.is_none() && !absence {
             return None;
         }
-        self.memory_hits.increment();
+        self.counters.hot.increment(HotCount::Hits);
         Some(record.value)
     }
 
@@ -399,7 +404,7 @@ impl Engine {
             let Leader { mut leader, encoded, precondition, stamp, .. } = lead;
             let outcome = said.value.clone().map_or(Outcome::Absent, Outcome::Value);
             let precondition = engine.coherence.precondition_after(precondition, &leader.flight);
-            let stored = match engine.prepare_loaded(&leader, encoded, stamp, said).await {
+            let stored = match engine.prepare_loaded(&leader, encoded.map(|key| *key), stamp, said).await {
                 Some(prepared) => engine.store_prepared(&mut leader, prepared.requiring(precondition)).await,
                 None => true,
             };

@@ -4,6 +4,7 @@ use std::hash::Hash;
 
 use larder_core::key::Lookup;
 use larder_core::memory::{Lifespan, MemoryStore};
+use larder_core::stats::HotCount;
 
 use crate::engine::Engine;
 
@@ -33,7 +34,7 @@ impl Engine {
         K: Hash + Eq + Send + Sync + 'static,
         Q: Lookup<K> + ?Sized,
     {
-        let number = self.memory_hits.count_one();
+        let number = self.counters.hot.count_one(HotCount::Hits);
         if let Some(observer) = self.observer().filter(|observer| observer.requests().picks(number)) {
             key.with_key(|key: &K| observer.requested(key));
         }

@@ -13,6 +13,7 @@ use larder_core::frame::{CodecId, Compression, Head};
 use larder_core::key::EncodedKey;
 use larder_core::memory::{Record, StoreFacts};
 use larder_core::place::{HintsUsed, Placement, SizeClass};
+use larder_core::stats::HotCount;
 use larder_core::tier::TierKind;
 
 use crate::engine::Engine;
@@ -208,7 +209,7 @@ impl Engine {
     ) -> Result<Option<Entry<Value>>> {
         let record = self.near(key).map(|record| (self.freshness(&record), record));
         if let Some((Freshness::Fresh, record)) = record {
-            self.memory_hits.increment();
+            self.counters.hot.increment(HotCount::Hits);
             return Ok(self.entry_in_memory(record, false));
         }
         let found = match self.encode_key(key)? {

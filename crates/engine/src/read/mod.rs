@@ -14,6 +14,7 @@ use larder_core::frame::{self, CodecId, FrameError, Head, Header};
 use larder_core::key::EncodedKey;
 use larder_core::memory::Record;
 use larder_core::place::Facts;
+use larder_core::stats::HotCount;
 use larder_core::tier::{EntryVersion, TierKind, VersionedFrame};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
@@ -102,7 +103,7 @@ impl Engine {
     fn is_known_absent(&self, key: &dyn AnyLookup) -> bool {
         let known = self.recall(key).is_some_and(|record| record.value.is_none());
         if known {
-            self.memory_hits.increment();
+            self.counters.hot.increment(HotCount::Hits);
         }
         known
     }

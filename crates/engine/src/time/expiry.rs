@@ -114,6 +114,7 @@ impl LiveExpiry {
         self.ttl.store(millis(ttl), Ordering::Relaxed);
     }
 
+    #[inline]
     fn ttl(&self) -> Option<Duration> {
         let millis = self.ttl.load(Ordering::Relaxed);
         (millis != u64::MAX).then(|| Duration::from_millis(millis))

@@ -10,6 +10,7 @@ use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::memory::ReloadCost;
 use larder_core::place::{Facts, Placement, TierList};
+use larder_core::stats::HotCount;
 use larder_core::tier::{EntryVersion, TierKind};
 use larder_core::{ErrorKind, Result};
 
@@ -235,6 +236,8 @@ impl Engine {
 
     /// Returns a pseudo-random number that differs from entry to entry.
     pub(crate) fn chance(&self, now: Time) -> u64 {
-        self.key_locks.hash(&(now, self.counters.insertions.get(), self.counters.loads.get()))
+        let counters = &self.counters;
+        let here = counters.hot.of_thread([HotCount::Puts, HotCount::Loads]);
+        self.key_locks.hash(&(now, counters.insertions.get(), counters.loads.get(), here))
     }
 }

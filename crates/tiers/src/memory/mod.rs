@@ -11,10 +11,11 @@ mod sharded;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use larder_core::Result;
 use larder_core::key::Equivalent;
 use larder_core::memory::{
-    Bounds, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed, StoreFacts,
+    Bounds, Lifespan, Lifetimes, MemoryStore, NotRemoved, OnDeparture, Record, Removed, StoreFacts,
 };
 use larder_core::tier::{TierKind, Usage};
 
@@ -138,12 +139,35 @@ where
         each!(self, store => MemoryStore::<K, V>::uses_cost(store))
     }
 
-    fn insert_under<L>(&self, key: K, record: Record<V>, lock: L) -> bool {
-        each!(self, store => store.insert_under(key, record, lock))
+    #[inline]
+    fn hasher(&self) -> Option<RandomState> {
+        each!(self, store => MemoryStore::<K, V>::hasher(store))
     }
 
-    fn remove_under<Q: Hash + Equivalent<K> + ?Sized, L>(&self, key: &Q, lock: L) -> Option<Removed> {
-        each!(self, store => MemoryStore::<K, V>::remove_under(store, key, lock))
+    #[inline]
+    fn insert_under<L>(
+        &self,
+        key: (u64, K),
+        record: Record<V>,
+        lock: L,
+        may: impl FnOnce() -> bool,
+    ) -> std::result::Result<bool, (K, Record<V>)> {
+        each!(self, store => store.insert_under(key, record, lock, may))
+    }
+
+    #[inline]
+    fn remove_under<Q: Hash + Equivalent<K> + ?Sized, L>(
+        &self,
+        key: (u64, &Q),
+        lock: L,
+        may: impl FnOnce() -> bool,
+    ) -> std::result::Result<Option<Removed>, NotRemoved> {
+        each!(self, store => MemoryStore::<K, V>::remove_under(store, key, lock, may))
+    }
+
+    #[inline]
+    fn contains_hashed<Q: Hash + Equivalent<K> + ?Sized>(&self, key: (u64, &Q)) -> bool {
+        each!(self, store => MemoryStore::<K, V>::contains_hashed(store, key))
     }
 
     fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Removed> {
@@ -164,6 +188,11 @@ where
 
     fn set_bounds(&self, bounds: Bounds) -> Result<()> {
         each!(self, store => MemoryStore::<K, V>::set_bounds(store, bounds))
+    }
+
+    #[inline]
+    fn fits(&self, weight: u32) -> bool {
+        each!(self, store => MemoryStore::<K, V>::fits(store, weight))
     }
 
     fn bounds(&self) -> Bounds {

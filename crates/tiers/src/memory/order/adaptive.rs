@@ -26,13 +26,17 @@ pub(crate) struct Tuning {
     /// Whether known keys enter the main queue at once, and entries that were not used twice in the window
     /// leave without a comparison, as in S3-FIFO.
     pub(crate) is_direct: bool,
+    /// Whether the insert of an entry counts as a use of it, so that a new entry is preferred to one that was not
+    /// used for long.
+    pub(crate) counts_insert: bool,
 }
 
 impl Tuning {
     /// The fixed tuning of `Policy::TinyLfu`.
-    pub(crate) const FREQUENCY: Self = Self { window: 10, promotes: false, period: 4, is_direct: false };
+    pub(crate) const FREQUENCY: Self =
+        Self { window: 10, promotes: false, period: 4, is_direct: false, counts_insert: false };
     /// The initial tuning of `Policy::Auto`: between frequency and recency.
-    pub(crate) const START: Self = Self { window: 100, promotes: true, period: 4, is_direct: false };
+    pub(crate) const START: Self = Self { window: 100, promotes: true, ..Self::FREQUENCY };
 
     /// The weight that the window may have.
     fn share(self, budget: u64) -> u64 {
@@ -80,6 +84,7 @@ impl Adaptive {
         self.target = tuning.share(self.budget);
     }
 
+    #[inline]
     pub(super) fn insert(&mut self, slots: &mut Slots, slot: u32) {
         if self.share != self.target {
             self.approach(STEP * u64::from(slots.weight(slot)));
@@ -88,7 +93,7 @@ impl Adaptive {
         let known = self.history.take(slots.hash(slot));
         let queue = if self.tuning.is_direct && known > 0 { MAIN } else { WINDOW };
         self.queues.push_front(slots, queue, slot);
-        self.set_frequency(slots, slot, known);
+        self.set_frequency(slots, slot, known + u8::from(self.tuning.counts_insert));
         self.count(1);
     }
 
@@ -103,7 +108,7 @@ impl Adaptive {
     pub(super) fn missed(&mut self, hash: u32) {
         self.history.reserve(self.len());
         let known = self.history.take(u64::from(hash));
-        self.history.add(u64::from(hash), (known + 1).min(USES_MAX));
+        self.history.add(u64::from(hash), (known + 1).min(USES_MAX), self.len());
     }
 
     pub(super) fn clear(&mut self) {
@@ -111,11 +116,13 @@ impl Adaptive {
         self.history.clear();
     }
 
+    #[inline]
     pub(super) fn victim(&mut self, slots: &mut Slots, keep: Option<u32>, uses: &dyn Uses) -> Option<u32> {
         let slot = self.choose(slots, keep, uses)?;
         // The insert counts as a use too, once the entry leaves the window.
         let insert = u8::from(usize::from(slots.get(slot).list) == WINDOW);
-        self.history.add(slots.hash(slot), self.frequency(slots, slot) + insert);
+        let frequency = self.frequency(slots, slot) + insert;
+        self.history.add(slots.hash(slot), frequency, self.len());
         self.queues.unlink(slots, slot);
         Some(slot)
     }
@@ -162,6 +169,7 @@ impl Adaptive {
     }
 
     /// The entry that the main queue evicts next.
+    #[inline]
     fn coldest(&mut self, slots: &mut Slots, keep: Option<u32>, uses: &dyn Uses) -> Option<u32> {
         loop {
             let slot = self.queues.back(MAIN)?;
@@ -212,13 +220,19 @@ impl Adaptive {
         (slot.frequency, slot.epoch) = (frequency.min(USES_MAX), self.epoch);
     }
 
+    #[inline]
     fn count(&mut self, uses: u64) {
         self.uses += uses;
         if self.uses >= u64::from(self.tuning.period) * self.len().max(16) {
-            self.uses = 0;
-            self.epoch = self.epoch.wrapping_add(1);
-            self.history.halve();
+            self.halve();
         }
+    }
+
+    #[cold]
+    fn halve(&mut self) {
+        self.uses = 0;
+        self.epoch = self.epoch.wrapping_add(1);
+        self.history.halve();
     }
 
     /// Moves the window's share by at most `step` towards that of the tuning.

@@ -13,6 +13,8 @@ const PER_ENTRY: u64 = 4;
 /// A bucket is one number; its lanes of 16 bits are examined together. The lowest lane is the newest key.
 pub(super) struct History {
     buckets: Vec<u128>,
+    /// Whether a key was ever added.
+    is_used: bool,
 }
 
 /// A number with `lane` in each lane.
@@ -27,22 +29,35 @@ const CARRY: u128 = lanes(0x7fff);
 
 impl History {
     pub(super) fn new() -> Self {
-        Self { buckets: vec![0] }
+        Self { buckets: vec![0], is_used: false }
     }
 
     pub(super) fn clear(&mut self) {
         self.buckets.fill(0);
+        self.is_used = false;
     }
 
-    /// Grows to the size for a cache of `entries`. Existing counts stay.
+    /// Grows to the size for a cache of `entries`, unless nothing was added yet. Existing counts stay.
+    #[inline]
     pub(super) fn reserve(&mut self, entries: u64) {
+        if self.is_used && ((self.buckets.len() * BUCKET) as u64) < entries * PER_ENTRY {
+            self.grow(entries);
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self, entries: u64) {
         while ((self.buckets.len() * BUCKET) as u64) < entries * PER_ENTRY {
             self.buckets.extend_from_within(..);
         }
     }
 
     /// Removes a key and returns its count; 0 for an unknown key.
+    #[inline]
     pub(super) fn take(&mut self, hash: u64) -> u8 {
+        if !self.is_used {
+            return 0;
+        }
         let (bucket, print) = self.place(hash);
         let differs = (*bucket ^ lanes(print << 4)) >> 4 & lanes(0x0fff);
         let found = !(differs + CARRY) & ((*bucket & COUNTS) + CARRY) & HIGH_BITS;
@@ -55,8 +70,13 @@ impl History {
         uses
     }
 
-    /// Adds a key with its count, and removes the oldest key of a full bucket.
-    pub(super) fn add(&mut self, hash: u64, uses: u8) {
+    /// Adds a key of a cache of `entries` with its count, and removes the oldest key of a full bucket.
+    #[inline]
+    pub(super) fn add(&mut self, hash: u64, uses: u8, entries: u64) {
+        if !self.is_used {
+            self.is_used = true;
+            self.grow(entries);
+        }
         let (bucket, print) = self.place(hash);
         let free = !((*bucket & COUNTS) + CARRY) & HIGH_BITS;
         // The lanes up to the first free one, or to the last one, move by one.
@@ -122,7 +142,7 @@ mod tests {
                 _ => {
                     let uses = random.u8(1..=15);
                     let _known = (history.take(hash), model.take(hash));
-                    history.add(hash, uses);
+                    history.add(hash, uses, 0);
                     model.add(hash, uses);
                 }
             }

@@ -58,6 +58,7 @@ impl<const N: usize> Lists<N> {
         slot.weight = weight;
     }
 
+    #[inline]
     pub(super) fn push_front(&mut self, slots: &mut Slots, list: usize, slot: u32) {
         let ends = &mut self.ends[list];
         let former = std::mem::replace(&mut ends.front, slot);
@@ -71,6 +72,7 @@ impl<const N: usize> Lists<N> {
         }
     }
 
+    #[inline]
     pub(super) fn unlink(&mut self, slots: &mut Slots, slot: u32) {
         let Slot { prev, next, list, weight, .. } = *slots.get(slot);
         let ends = &mut self.ends[usize::from(list)];

@@ -94,6 +94,7 @@ impl Order {
     }
 
     /// The entry that is, or was last, in a slot.
+    #[inline]
     pub(crate) fn entry(&self, slot: u32) -> OrderEntry {
         let slot = self.slots.get(slot);
         OrderEntry { hash: slot.hash, weight: slot.weight, cost: slot.cost }

@@ -10,9 +10,10 @@ use super::slots::{OrderEntry, Slots};
 use super::{USES_MAX, Uses};
 
 /// The candidate tunings, from frequency to recency.
-const TUNINGS: [Tuning; 7] = [
+const TUNINGS: [Tuning; 8] = [
     Tuning { period: 10, ..Tuning::FREQUENCY },
     Tuning::FREQUENCY,
+    Tuning { counts_insert: true, ..Tuning::FREQUENCY },
     Tuning::START,
     Tuning { is_direct: true, ..Tuning::START },
     Tuning { window: 300, ..Tuning::START },
@@ -32,6 +33,8 @@ const ROOM_MIN: u64 = 4;
 const ROUND_MIN: u64 = 100;
 /// The factor by which what was counted decays after each round.
 const DECAY: f64 = 0.9;
+/// The same for the comparison with the cache itself, which looks further back.
+const DECAY_OF_LEADS: f64 = 0.99;
 /// The gain, in standard deviations of what chance brings, for which the tuning changes: a change costs hits.
 const DEVIATIONS: f64 = 2.0;
 
@@ -71,8 +74,31 @@ pub(crate) struct Shadows {
     sample: Sample,
     shadows: [Shadow; TUNINGS.len()],
     current: usize,
+    /// For each simulation, how it compares with the cache itself.
+    leads: [Lead; TUNINGS.len()],
     /// Accesses in this round.
     accesses: u64,
+}
+
+/// The accesses by which a simulation and another cache differ; those of earlier rounds are decayed.
+#[derive(Clone, Copy, Default)]
+struct Lead {
+    /// Hits of the simulation alone.
+    ahead: f64,
+    /// Hits of the other cache alone.
+    behind: f64,
+}
+
+impl Lead {
+    fn gain(self) -> f64 {
+        self.ahead - self.behind
+    }
+
+    /// Whether the simulation is better. If both were equally good, the gain would be random, with a deviation of
+    /// the square root of all these accesses.
+    fn is_sure(self) -> bool {
+        self.gain() > DEVIATIONS * (self.ahead + self.behind).sqrt()
+    }
 }
 
 struct Shadow {
@@ -87,14 +113,20 @@ impl Shadows {
     pub(crate) fn new(sample: Sample) -> Self {
         let shadow = |tuning| Shadow { cache: Cache::new(tuning), tuning, ahead: [0.0; TUNINGS.len()] };
         let current = TUNINGS.iter().position(|tuning| *tuning == Tuning::START);
-        Self { sample, shadows: TUNINGS.map(shadow), current: current.unwrap_or(0), accesses: 0 }
+        Self {
+            sample,
+            shadows: TUNINGS.map(shadow),
+            current: current.unwrap_or(0),
+            leads: Default::default(),
+            accesses: 0,
+        }
     }
 
-    /// Records an access to a key of the [`Sample`], in a cache with room for `capacity` entries. Returns the
-    /// new tuning if it changes.
+    /// Records an access to a key of the [`Sample`], in a cache with room for `capacity` entries, and whether it
+    /// was a hit there. Returns the new tuning if it changes.
     ///
     /// Costs one look-up per tuning, about 200 ns, and about 500 ns for a miss.
-    pub(crate) fn access(&mut self, hash: u64, capacity: u64) -> Option<Tuning> {
+    pub(crate) fn access(&mut self, hash: u64, capacity: u64, is_hit: bool) -> Option<Tuning> {
         let room = (capacity / self.sample.ratio()).max(ROOM_MIN);
         let mut hits = 0_u32;
         for (place, shadow) in self.shadows.iter_mut().enumerate() {
@@ -105,12 +137,20 @@ impl Shadows {
             return None;
         }
         self.compare(hits);
+        self.compare_with_cache(hits, is_hit);
         self.accesses += 1;
         if self.accesses < (room / 2).max(ROUND_MIN) {
             return None;
         }
         self.accesses = 0;
         self.decide()
+    }
+
+    /// Whether the simulation of the current tuning holds a key, as the cache would.
+    #[cfg(test)]
+    pub(super) fn holds(&self, hash: u64) -> bool {
+        let cache = &self.shadows[self.current].cache;
+        cache.slots.find(hash, |slot| cache.nodes.nodes[*slot as usize].0 == hash).is_some()
     }
 
     /// Counts for each pair of simulations which one alone had a hit.
@@ -126,23 +166,47 @@ impl Shadows {
         }
     }
 
-    /// Ends a round: returns the tuning with the most hits, unless the current one is about as good.
+    /// Counts for each simulation whether it or the cache alone had a hit.
+    fn compare_with_cache(&mut self, hits: u32, is_hit: bool) {
+        for (place, lead) in self.leads.iter_mut().enumerate() {
+            match (hits >> place & 1 == 1, is_hit) {
+                (true, false) => lead.ahead += 1.0,
+                (false, true) => lead.behind += 1.0,
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends a round: returns the new tuning, if it changes.
+    ///
+    /// If one simulation was better than the cache for long, its tuning is the one, whatever was best lately: the
+    /// changes so far did not pay. Otherwise it is the best one lately, unless the current one is about as good.
     fn decide(&mut self) -> Option<Tuning> {
-        // The accesses by which two simulations differ: those that hit in the first alone, and in the current
-        // one alone. If both were equally good, their difference would be random, of this deviation.
-        let alone =
-            |place: usize| (self.shadows[place].ahead[self.current], self.shadows[self.current].ahead[place]);
-        let gain = |place: &usize| alone(*place).0 - alone(*place).1;
-        let best = (0..TUNINGS.len()).max_by(|one, other| gain(one).total_cmp(&gain(other)))?;
-        let deviation = (alone(best).0 + alone(best).1).sqrt();
-        let changes = gain(&best) > DEVIATIONS * deviation;
+        let lately = |place: usize| Lead {
+            ahead: self.shadows[place].ahead[self.current],
+            behind: self.shadows[self.current].ahead[place],
+        };
+        let best = |lead: &dyn Fn(usize) -> Lead| {
+            (0..TUNINGS.len()).max_by(|one, other| lead(*one).gain().total_cmp(&lead(*other).gain()))
+        };
+        let (for_long, recent) = (best(&|place| self.leads[place])?, best(&lately)?);
+        let next = match self.leads[for_long].is_sure() {
+            true => Some(for_long).filter(|place| *place != self.current),
+            false => Some(recent).filter(|place| lately(*place).is_sure()),
+        };
+        self.decay();
+        self.current = next?;
+        Some(self.shadows[self.current].tuning)
+    }
+
+    fn decay(&mut self) {
         for shadow in &mut self.shadows {
             shadow.ahead.iter_mut().for_each(|ahead| *ahead *= DECAY);
         }
-        changes.then(|| {
-            self.current = best;
-            self.shadows[best].tuning
-        })
+        for lead in &mut self.leads {
+            lead.ahead *= DECAY_OF_LEADS;
+            lead.behind *= DECAY_OF_LEADS;
+        }
     }
 }
 

@@ -41,19 +41,25 @@ pub(super) struct Slots {
 }
 
 impl Slots {
+    #[inline]
     pub(super) fn enter(&mut self, slot: u32, entry: OrderEntry) {
         let OrderEntry { hash, weight, cost } = entry;
         let entered =
             Slot { prev: NONE, next: NONE, hash, weight, cost, epoch: 0, list: u8::MAX, frequency: 0 };
-        let (index, len) = (slot as usize, self.slots.len());
-        if index >= len {
-            if index >= self.slots.capacity() {
-                // By an eighth, not by half: the slots are a third of what an entry takes.
-                self.slots.reserve_exact(index + 1 - len + (len / 8).max(8));
-            }
-            self.slots.resize(index + 1, entered);
+        match self.slots.get_mut(slot as usize) {
+            Some(place) => *place = entered,
+            None => self.extend(slot as usize, entered),
         }
-        self.slots[index] = entered;
+    }
+
+    #[cold]
+    fn extend(&mut self, index: usize, entered: Slot) {
+        if index >= self.slots.capacity() {
+            // By an eighth, not by half: the slots are a third of what an entry takes.
+            let len = self.slots.len();
+            self.slots.reserve_exact(index + 1 - len + (len / 8).max(8));
+        }
+        self.slots.resize(index + 1, entered);
     }
 
     #[inline]

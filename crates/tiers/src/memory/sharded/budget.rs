@@ -1,6 +1,6 @@
 //! The limits and the accounting of a store.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use larder_core::memory::Bounds;
 use larder_core::tier::Usage;
@@ -10,7 +10,9 @@ pub(super) struct Budget {
     entries_max: AtomicU64,
     bytes_max: AtomicU64,
     entries: AtomicU64,
+    /// Stays zero unless bytes are counted.
     bytes: AtomicU64,
+    counts_bytes: AtomicBool,
 }
 
 impl Budget {
@@ -20,9 +22,21 @@ impl Budget {
             bytes_max: AtomicU64::new(0),
             entries: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            counts_bytes: AtomicBool::new(bounds.bytes.is_some()),
         };
         budget.set(bounds);
         budget
+    }
+
+    /// Whether the budget counts bytes: once there was a limit of bytes.
+    pub(super) fn counts_bytes(&self) -> bool {
+        self.counts_bytes.load(Relaxed)
+    }
+
+    /// Counts bytes from now on. `bytes` are those of all records; the caller has locked all shards.
+    pub(super) fn count_bytes(&self, bytes: u64) {
+        self.bytes.store(bytes, Relaxed);
+        self.counts_bytes.store(true, Relaxed);
     }
 
     pub(super) fn set(&self, bounds: Bounds) {
@@ -46,7 +60,7 @@ impl Budget {
         self.account().is_exceeded()
     }
 
-    /// Begins an operation on one shard.
+    /// Begins an operation on one shard, which is locked until the account is dropped.
     #[inline]
     pub(super) fn account(&self) -> Account<'_> {
         Account { budget: self, entries: 0, bytes: 0 }
@@ -117,7 +131,7 @@ impl Drop for Account<'_> {
         if self.entries != 0 {
             self.budget.entries.fetch_add(self.entries, Relaxed);
         }
-        if self.bytes != 0 {
+        if self.bytes != 0 && self.budget.counts_bytes() {
             self.budget.bytes.fetch_add(self.bytes, Relaxed);
         }
     }

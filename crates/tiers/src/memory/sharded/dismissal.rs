@@ -67,6 +67,32 @@ impl<K, V> Leaving<K, V> {
         usize::from(self.first.is_some()) + self.rest.len()
     }
 
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.first.is_none() && self.rest.is_empty()
+    }
+
+    /// Drops everything where it is.
+    #[inline]
+    fn drop_all(&mut self) {
+        self.first = None;
+        while let Some(departed) = self.rest.pop() {
+            drop(departed);
+        }
+    }
+
+    #[inline]
+    fn end_all(&mut self, end: Option<&dyn Fn(Departed<K, V>)>) {
+        match end {
+            None => self.drop_all(),
+            Some(end) => {
+                while let Some(departed) = self.pop() {
+                    end(departed);
+                }
+            }
+        }
+    }
+
     fn pop(&mut self) -> Option<Departed<K, V>> {
         self.first.take().or_else(|| self.rest.pop())
     }
@@ -86,20 +112,22 @@ impl<K, V> Default for Waiting<K, V> {
 }
 
 impl<K, V> Waiting<K, V> {
-    /// Calls `end` for everything that left. No lock of the store may be held.
-    pub(super) fn dismiss(&self, mut leaving: Leaving<K, V>, end: impl Fn(Departed<K, V>)) {
-        if leaving.len() == 0 && !self.is_any.load(Acquire) {
-            return;
+    /// Calls `end` for everything that left, or drops it. No lock of the store may be held.
+    #[inline]
+    pub(super) fn dismiss(&self, leaving: &mut Leaving<K, V>, end: Option<&dyn Fn(Departed<K, V>)>) {
+        if !leaving.is_empty() || self.is_any.load(Acquire) {
+            self.dismiss_all(leaving, end);
         }
+    }
+
+    fn dismiss_all(&self, leaving: &mut Leaving<K, V>, end: Option<&dyn Fn(Departed<K, V>)>) {
         // In the destructor of a thread-local the depth is no longer available.
         let depth = DEPTH.try_with(|depth| depth.replace(depth.get() + 1)).unwrap_or(0);
-        let dismissal = Dismissal { waiting: self, leaving: &mut leaving };
+        let dismissal = Dismissal { waiting: self, leaving };
         if depth >= DEPTH_MAX {
             return;
         }
-        while let Some(departed) = dismissal.leaving.pop() {
-            end(departed);
-        }
+        dismissal.leaving.end_all(end);
         // Also end entries that the drops queued, and those queued by these, but not endlessly.
         for _ in 0..2 {
             if !self.is_any.load(Acquire) {
@@ -109,9 +137,7 @@ impl<K, V> Waiting<K, V> {
             dismissal.leaving.rest.append(&mut queue);
             self.is_any.store(false, Release);
             drop(queue);
-            while let Some(departed) = dismissal.leaving.pop() {
-                end(departed);
-            }
+            dismissal.leaving.end_all(end);
         }
     }
 
@@ -134,7 +160,7 @@ struct Dismissal<'a, K, V> {
 impl<K, V> Drop for Dismissal<'_, K, V> {
     fn drop(&mut self) {
         let _ending = DEPTH.try_with(|depth| depth.set(depth.get() - 1));
-        if self.leaving.len() > 0 {
+        if !self.leaving.is_empty() {
             self.waiting.queue(self.leaving);
         }
     }

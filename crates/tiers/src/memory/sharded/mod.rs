@@ -11,6 +11,7 @@ mod node;
 mod sampler;
 mod shard;
 mod slab;
+mod store;
 mod table;
 mod timers;
 
@@ -23,19 +24,15 @@ use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 
 use foldhash::fast::RandomState;
-use larder_core::Result;
 use larder_core::clock::Time;
 use larder_core::entry_meta::Freshness;
 use larder_core::key::Equivalent;
-use larder_core::memory::{
-    Bounds, Departure, Lifespan, Lifetimes, MemoryStore, OnDeparture, Record, Removed, StoreFacts,
-};
-use larder_core::tier::{TierKind, Usage};
-use parking_lot::RwLock;
+use larder_core::memory::{Bounds, Departure, Lifespan, Lifetimes, OnDeparture};
+use parking_lot::{RwLock, RwLockWriteGuard};
 
 use self::budget::Budget;
 use self::dismissal::{Departed, Leaving, Waiting};
-use self::node::{Node, ValueHandle};
+use self::node::Node;
 use self::sampler::Sampler;
 use self::shard::{Context, Shard};
 use super::Policy;
@@ -197,7 +194,7 @@ where
         if hit.is_some_and(|lane| lane.evictions.load(Relaxed) == 0) {
             return;
         }
-        if let Some(tuning) = self.sampler.access(hash, self.budget.capacity()) {
+        if let Some(tuning) = self.sampler.access(hash, self.budget.capacity(), hit.is_some()) {
             self.shards.iter().for_each(|lane| lane.shard.write().tune(tuning));
         }
     }
@@ -236,38 +233,41 @@ where
         lane: &Lane<K, V>,
         work: impl FnOnce(&mut Shard<K, V>, &mut Context<'_, K, V>) -> R,
     ) -> R {
-        self.exclusively_under((), lane, work)
+        self.work((lane, lane.shard.write()), (), work)
     }
 
-    /// As [`exclusively`](Self::exclusively), under a lock of the caller, which it releases as well.
-    fn exclusively_under<R, L>(
+    /// As [`exclusively`](Self::exclusively), with the lock taken, and under a lock of the caller: both are
+    /// released.
+    #[inline]
+    fn work<R, L>(
         &self,
+        (lane, mut shard): (&Lane<K, V>, RwLockWriteGuard<'_, Shard<K, V>>),
         lock: L,
-        lane: &Lane<K, V>,
         work: impl FnOnce(&mut Shard<K, V>, &mut Context<'_, K, V>) -> R,
     ) -> R {
         let mut leaving = Leaving::new();
         let mut context =
             Context { account: self.budget.account(), lifetimes: self.lifetimes(), leaving: &mut leaving };
-        let mut shard = lane.shard.write();
         let done = work(&mut shard, &mut context);
         drop(context);
         lane.note(&shard);
         drop(shard);
         drop(lock);
-        self.waiting.dismiss(leaving, |departed| self.end(departed));
+        match &self.on_departure {
+            None => self.waiting.dismiss(&mut leaving, None),
+            Some(report) => self.waiting.dismiss(&mut leaving, Some(&|departed| self.end(departed, report))),
+        }
         done
     }
 
     /// Reports an entry that was dropped by the store itself, and drops it.
-    fn end(&self, departed: Departed<K, V>) {
-        if let Some(on_departure) = &self.on_departure
-            && let Departed::Entry(gone) = departed
+    fn end(&self, departed: Departed<K, V>, report: &OnDeparture<K>) {
+        if let Departed::Entry(gone) = departed
             && let Some(cause) = gone.cause
         {
             let bytes = self.budget.bounds().bytes.map(|_| u64::from(gone.weight));
             let departure = Departure { cause, bytes, home: gone.node.home() };
-            on_departure(Arc::new(gone.node.key), departure);
+            report(Arc::new(gone.node.key), departure);
         }
     }
 
@@ -309,170 +309,6 @@ where
         for lane in &self.shards {
             self.exclusively(lane, |shard, context| shard.expire(usize::MAX, context));
         }
-    }
-}
-
-impl<K, V> MemoryStore<K, V> for ShardedStore<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    fn attach(&self, lifetimes: Arc<dyn Lifetimes>) {
-        let _first_counts = self.lifetimes.set(lifetimes);
-    }
-
-    #[inline]
-    fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
-        let (record, value) =
-            self.read(key, |shard, slot, node| Some((shard.record(slot, node), node.handle())))?;
-        Some(Record { value: value.map(ValueHandle::into_value), ..record })
-    }
-
-    fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
-        let (record, value) =
-            self.peek_node(key, |shard, slot, node| (shard.record(slot, node), node.handle()))?;
-        Some(Record { value: value.map(ValueHandle::into_value), ..record })
-    }
-
-    #[inline]
-    fn value<Q: Hash + Equivalent<K> + ?Sized>(
-        &self,
-        key: &Q,
-        fresh: impl FnOnce(Lifespan<'_>) -> bool,
-    ) -> Option<V> {
-        let handle = self.read(key, |shard, slot, node| {
-            if node.has_value() && fresh(shard.lifespan(slot, node)) { node.handle() } else { None }
-        });
-        if handle.is_none() {
-            self.note_miss(key);
-        }
-        handle.map(ValueHandle::into_value)
-    }
-
-    fn insert(&self, key: K, record: Record<V>) -> bool {
-        self.insert_under(key, record, ())
-    }
-
-    #[inline]
-    fn releases_locks(&self) -> bool {
-        true
-    }
-
-    #[inline]
-    fn uses_cost(&self) -> bool {
-        self.policy == Policy::CostAware
-    }
-
-    fn insert_under<L>(&self, key: K, record: Record<V>, lock: L) -> bool {
-        if !self.budget.fits(record.weight) {
-            self.remove_under(&key, lock);
-            return false;
-        }
-        let hash = self.hasher.hash_one(&key);
-        let (lane, hash) = (self.lane(hash), hash as u32);
-        let stored = self.exclusively_under(lock, lane, |shard, context| {
-            shard.expire_some(context);
-            shard.search(context);
-            let slot = shard.insert((hash, key), record, context)?;
-            self.make_room_here(shard, slot, context);
-            Some(slot)
-        });
-        let Some(slot) = stored else { return false };
-        if self.budget.is_exceeded() {
-            self.make_room(Some((lane, slot)));
-        }
-        true
-    }
-
-    fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Removed> {
-        self.remove_under(key, ())
-    }
-
-    fn remove_under<Q: Hash + Equivalent<K> + ?Sized, L>(&self, key: &Q, lock: L) -> Option<Removed> {
-        let hash = self.hasher.hash_one(key);
-        let (lane, hash) = (self.lane(hash), hash as u32);
-        self.exclusively_under(lock, lane, |shard, context| shard.remove(hash, key, context))
-    }
-
-    fn contains<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
-        self.peek_node(key, |_, _, _| ()).is_some()
-    }
-
-    fn clear(&self) {
-        for lane in &self.shards {
-            self.exclusively(lane, |shard, context| shard.clear(context));
-        }
-    }
-
-    fn sweep(&self) -> u64 {
-        self.shards.iter().map(|lane| self.exclusively(lane, |shard, context| shard.sweep(context))).sum()
-    }
-
-    fn set_bounds(&self, bounds: Bounds) -> Result<()> {
-        self.budget.set(bounds);
-        let share = share_of(bounds, self.shards.len());
-        self.shards.iter().for_each(|lane| lane.shard.write().set_budget(share));
-        self.make_room(None);
-        Ok(())
-    }
-
-    fn bounds(&self) -> Bounds {
-        self.budget.bounds()
-    }
-
-    fn keys<T>(&self, mut map: impl FnMut(&K) -> T) -> Vec<T> {
-        let now = self.lifetimes().now();
-        let mut keys = Vec::new();
-        for lane in &self.shards {
-            let shard = lane.shard.read();
-            let live = shard.nodes().filter(|found| self.is_live(&shard, *found, now));
-            keys.extend(live.map(|(_, node)| map(&node.key)));
-        }
-        keys
-    }
-
-    fn hottest<T>(&self, n: usize, mut map: impl FnMut(&K) -> T) -> Vec<T> {
-        let now = self.lifetimes().now();
-        let mut by_shard: Vec<_> = Vec::with_capacity(self.shards.len());
-        for lane in &self.shards {
-            let shard = lane.shard.read();
-            let live = shard.hottest(n).filter(|found| self.is_live(&shard, *found, now));
-            by_shard.push(live.map(|(_, node)| map(&node.key)).collect::<Vec<T>>().into_iter());
-        }
-        // Each shard knows only its own order: take the hottest of each, then the second of each.
-        let mut hottest = Vec::with_capacity(n.min(self.budget.entries() as usize));
-        while hottest.len() < n {
-            let before = hottest.len();
-            hottest.extend(by_shard.iter_mut().filter_map(Iterator::next));
-            if hottest.len() == before {
-                break;
-            }
-        }
-        hottest.truncate(n);
-        hottest
-    }
-
-    fn count(&self, home: Option<TierKind>) -> u64 {
-        let now = self.lifetimes().now();
-        let counted = |lane: &Lane<K, V>| {
-            let shard = lane.shard.read();
-            let of_home = shard.nodes().filter(|(_, node)| home.is_none_or(|home| node.home() == home));
-            of_home.filter(|found| self.is_live(&shard, *found, now)).count() as u64
-        };
-        self.shards.iter().map(counted).sum()
-    }
-
-    fn usage(&self) -> Usage {
-        self.expire_all();
-        self.budget.usage(self.shards.iter().map(|lane| lane.evictions.load(Relaxed)).sum())
-    }
-
-    fn settle(&self) {
-        self.expire_all();
-    }
-
-    fn facts(&self) -> Option<StoreFacts> {
-        Some(StoreFacts { engine: "sharded", policy: self.policy.name() })
     }
 }
 

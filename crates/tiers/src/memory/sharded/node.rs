@@ -52,6 +52,7 @@ pub(super) enum ValueHandle<V> {
 }
 
 impl<V> Held<V> {
+    #[inline]
     fn new(marks: Marks, value: Option<V>, in_place: bool) -> Self {
         match value {
             None => Self::Absent(marks),
@@ -96,6 +97,7 @@ pub(super) struct ColdFacts {
 
 impl<K, V> Node<K, V> {
     /// Splits a record into a node and the facts that are kept apart.
+    #[inline]
     pub(super) fn new(key: K, record: Record<V>, in_place: bool) -> (Self, ColdFacts) {
         let Record { value, created, stamp, terms, home, .. } = record;
         let marks = Marks { uses: AtomicU8::new(0), has_terms: terms.is_some(), home };

@@ -39,14 +39,14 @@ impl Sampler {
         self.sample.takes(hash)
     }
 
-    /// Passes an access to the simulations; returns a tuning that they found better.
-    pub(super) fn access(&self, hash: u64, capacity: u64) -> Option<Tuning> {
+    /// Passes an access to the simulations, and whether it was a hit; returns a tuning that they found better.
+    pub(super) fn access(&self, hash: u64, capacity: u64, is_hit: bool) -> Option<Tuning> {
         // Skips an access while another thread samples: a sample need not be complete.
         let mut sampled = self.sampled.as_ref()?.try_lock()?;
         // One miss looks up its key more than once.
         if std::mem::replace(&mut sampled.last, hash) == hash {
             return None;
         }
-        sampled.shadows.access(hash, capacity)
+        sampled.shadows.access(hash, capacity, is_hit)
     }
 }

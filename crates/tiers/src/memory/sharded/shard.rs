@@ -89,6 +89,11 @@ impl<K, V> Shard<K, V> {
         self.nodes.iter()
     }
 
+    /// The weights of all entries.
+    pub(super) fn weight(&self) -> u64 {
+        self.nodes.iter().map(|(slot, _)| u64::from(self.order.entry(slot).weight)).sum()
+    }
+
     pub(super) fn moves_on_hit(&self) -> bool {
         self.order.moves_on_hit()
     }
@@ -140,11 +145,10 @@ impl<K, V> Shard<K, V> {
     pub(super) fn clear(&mut self, context: &mut Context<'_, K, V>) {
         let now = context.lifetimes.now();
         let slots: Vec<u32> = self.nodes.iter().map(|(slot, _)| slot).collect();
-        let bytes = slots.iter().map(|slot| u64::from(self.order.entry(*slot).weight)).sum();
-        context.account.subtract(slots.len() as u64, bytes);
         for slot in slots {
             let is_past = self.terms(slot).is_some_and(|terms| terms.until() <= now);
-            if let Some(gone) = self.take(slot, is_past.then_some(DepartureCause::Expired)) {
+            let cause = is_past.then_some(DepartureCause::Expired);
+            if let Some(gone) = self.detach(slot, cause, &mut context.account) {
                 context.leaving.push(Departed::Entry(gone));
             }
         }
@@ -277,15 +281,20 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Searches some slots for invalidated entries.
+    #[inline]
     pub(super) fn search(&mut self, context: &mut Context<'_, K, V>) {
         let invalidations = context.lifetimes.invalidations();
         if self.searched_for != invalidations {
             self.searched_for = invalidations;
             self.unsearched = self.nodes.slots();
         }
-        if self.unsearched == 0 {
-            return;
+        if self.unsearched > 0 {
+            self.search_some(context);
         }
+    }
+
+    #[cold]
+    fn search_some(&mut self, context: &mut Context<'_, K, V>) {
         let now = context.lifetimes.now();
         for _ in 0..SEARCHED_PER_INSERT {
             let Some(slot) = self.unsearched.checked_sub(1) else { return };
@@ -306,22 +315,16 @@ impl<K, V> Shard<K, V> {
         cause: Option<DepartureCause>,
         account: &mut Account<'_>,
     ) -> Option<Gone<K, V>> {
-        let gone = self.take(slot, cause)?;
-        self.table.remove(self.order.hash(slot), slot);
+        let OrderEntry { hash, weight, .. } = self.order.entry(slot);
+        let node = self.nodes.remove(slot)?;
+        self.table.remove(hash, slot);
         if !self.versions.is_empty() {
             self.versions.remove(&slot);
         }
         self.timers.cancel(slot);
-        account.subtract(1, u64::from(gone.weight));
-        Some(gone)
-    }
-
-    /// Takes a node and its metadata out of a slot.
-    #[inline]
-    fn take(&mut self, slot: u32, cause: Option<DepartureCause>) -> Option<Gone<K, V>> {
-        let node = self.nodes.remove(slot)?;
+        account.subtract(1, u64::from(weight));
         let terms = if node.has_terms() { self.facts[slot as usize].terms.take() } else { None };
-        Some(Gone { node, terms, weight: self.order.entry(slot).weight, cause })
+        Some(Gone { node, terms, weight, cause })
     }
 
     fn terms(&self, slot: u32) -> Option<&LiveEntryMeta> {

@@ -44,11 +44,19 @@ impl<T> Slab<T> {
     }
 
     /// Stores `node`; `None` if all 2^32 - 1 slots are in use.
+    #[inline]
     pub(super) fn insert(&mut self, node: T) -> Option<u32> {
-        if let Some(slot) = self.free.pop() {
-            *self.place(slot)? = Some(node);
-            return Some(slot);
-        }
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => self.new_slot()?,
+        };
+        *self.place(slot)? = Some(node);
+        Some(slot)
+    }
+
+    /// A slot that was never used, which is empty.
+    #[cold]
+    fn new_slot(&mut self) -> Option<u32> {
         let slot = self.slots;
         if slot == u32::MAX {
             return None;
@@ -57,10 +65,10 @@ impl<T> Slab<T> {
             self.chunks.push(Box::new(Chunk([const { None }; CHUNK])));
         }
         self.slots += 1;
-        *self.place(slot)? = Some(node);
         Some(slot)
     }
 
+    #[inline]
     pub(super) fn remove(&mut self, slot: u32) -> Option<T> {
         let node = self.place(slot)?.take()?;
         self.free.push(slot);

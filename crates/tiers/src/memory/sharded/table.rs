@@ -45,11 +45,13 @@ impl Bucket {
         Matches(zero(low) >> 7 | zero(high) >> 6)
     }
 
+    #[inline]
     fn free(&self) -> Option<usize> {
         self.matches(0).next()
     }
 
     /// The place of a slot number.
+    #[inline]
     fn place(&self, tag: u8, slot: u32) -> Option<usize> {
         self.matches(tag).find(|place| self.slots[*place] == slot)
     }
@@ -58,6 +60,7 @@ impl Bucket {
         if place < 8 { (self.low >> (place * 8)) as u8 } else { (self.high >> (place % 8 * 8)) as u8 }
     }
 
+    #[inline]
     fn set(&mut self, place: usize, tag: u8, slot: u32) {
         let shift = place % 8 * 8;
         if place < 8 {
@@ -124,6 +127,7 @@ impl SlotTable {
     }
 
     /// Adds an entry that is not there. `hash_of` returns the hash of each other entry.
+    #[inline]
     pub(super) fn insert(&mut self, hash: u32, slot: u32, hash_of: impl Fn(u32) -> u32) {
         if self.len >= self.buckets.len() * FILL {
             self.grow(hash_of);
@@ -169,15 +173,26 @@ impl SlotTable {
         }
     }
 
+    #[inline]
     fn place(&mut self, hash: u32, slot: u32) {
-        let mut at = self.home(hash);
+        let home = self.home(hash);
+        let bucket = &mut self.buckets[home];
+        match bucket.free() {
+            Some(place) => bucket.set(place, tag(hash), slot),
+            None => self.place_after(home, hash, slot),
+        }
+    }
+
+    /// As [`place`](Self::place), in the buckets after the first.
+    #[cold]
+    fn place_after(&mut self, mut at: usize, hash: u32, slot: u32) {
         loop {
+            self.buckets[at].passed += 1;
+            at = self.after(at);
             let bucket = &mut self.buckets[at];
             if let Some(place) = bucket.free() {
                 return bucket.set(place, tag(hash), slot);
             }
-            bucket.passed += 1;
-            at = self.after(at);
         }
     }
 

@@ -66,6 +66,7 @@ impl Timers {
     }
 
     /// Removes the deadline of `slot`, if it has one.
+    #[inline]
     pub(super) fn cancel(&mut self, slot: u32) {
         if self.links.get(slot as usize).is_some_and(|link| link.list != NONE) {
             self.unlink(slot);

@@ -111,7 +111,8 @@ impl Model for Adaptive {
         let victim = self.victim(key);
         self.look(victim);
         let insert = u8::from(self.window.contains(&victim));
-        self.history.add(half(victim), self.known[&victim].0 + insert);
+        let entries = (self.window.len() + self.main.len()) as u64;
+        self.history.add(half(victim), self.known[&victim].0 + insert, entries);
         self.remove(victim);
         Some(victim)
     }
@@ -168,13 +169,12 @@ fn window_follows_the_tuning_in_small_steps() {
 #[test]
 fn history_remembers_the_last_keys_and_halves_their_counts() {
     let mut history = History::new();
-    history.reserve(1_000);
     for key in 0..2_000 {
-        history.add(hash(key), (key % 15) as u8 + 1);
+        history.add(hash(key), (key % 15) as u8 + 1, 1_000);
     }
     let known = (0..2_000).filter(|key| history.take(hash(*key)) == (*key % 15) as u8 + 1).count();
     assert!(known > 1_900, "{known}");
-    history.add(hash(1), 15);
+    history.add(hash(1), 15, 1_000);
     history.halve();
     assert_eq!((history.take(hash(1)), history.take(hash(1))), (7, 0));
     let unknown = (10_000..20_000).filter(|key| history.take(hash(*key)) > 0).count();
