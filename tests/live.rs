@@ -372,3 +372,41 @@ fn socket_of_an_ended_process_is_swept() {
     let observed = Observed::start(dir.path(), &ON);
     assert!(!left_behind.exists() && observed.socket().exists());
 }
+
+/// The hashes in a trace that the cache has closed.
+fn recorded(path: &Path) -> Vec<u64> {
+    let bytes = std::fs::read(path).unwrap();
+    bytes[16..].chunks(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect()
+}
+
+#[test]
+fn each_look_up_is_recorded_once_by_a_hash_of_its_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.trace");
+    let memory = || mcache::<String, u64>("traced").record_trace(&path).build().unwrap();
+    let tiered = || bcache::<String, u64>("traced").dir(dir.path()).record_trace(&path).build().unwrap();
+    for build in [&memory as &dyn Fn() -> larder::Cache<String, u64>, &tiered] {
+        let cache = build();
+        let key = || "key".to_owned();
+        assert_eq!(cache.get("key"), None);
+        cache.insert(key(), 1);
+        assert_eq!((cache.get("key"), cache.get(&key()), cache.get_with(key(), || 2)), (Some(1), Some(1), 1));
+        assert_eq!(cache.load(key(), |_| Ok::<_, ()>(3)).unwrap(), 1);
+        assert_eq!(cache.get_with("other".to_owned(), || 4), 4);
+        assert_eq!(cache.get_many(&[key(), "third".to_owned()]), [Some(1), None]);
+        assert!(cache.contains_key("other") && cache.remove("other"));
+        let threads = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        assert_eq!(threads.block_on(cache.to_async().get("key")), Some(1));
+        cache.close().unwrap();
+        drop(cache);
+        let hashes = recorded(&path);
+        let key = hashes[0];
+        let is_key: Vec<bool> = hashes.iter().map(|hash| *hash == key).collect();
+        assert_eq!(is_key, [true, true, true, true, true, false, true, false, true]);
+        assert_ne!(hashes[5], hashes[7]);
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let text = mcache::<u8, u8>("untraceable").record_trace(dir.path()).build().unwrap_err();
+    assert_eq!(text.kind(), larder::ErrorKind::Config);
+}

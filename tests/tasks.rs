@@ -353,3 +353,56 @@ async fn futures_of_verbs_with_captured_texts_can_be_boxed_and_spawned() {
     let task = tokio::spawn(async move { boxed(&cache, &["one", "two"]).await });
     assert_eq!(task.await.unwrap(), 2);
 }
+
+#[tokio::test]
+async fn task_changes_and_lists_entries_as_a_thread_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = larder::ucache("tasks").dir(dir.path()).warm_restart(10).persistence(Persistence::LongTerm);
+    let cache: AsyncCache<u32, Bytes> = cache.build().unwrap().to_async();
+    let value = || Bytes::from_static(b"value");
+    let options = || larder::EntryOptions::new().tag("red").ttl(Duration::from_secs(60));
+    cache.insert_with(1, value(), options()).await;
+    cache.insert_with(2, value(), larder::EntryOptions::new().tag("blue")).await;
+    assert_eq!(cache.keys_by_tag("red").await.unwrap(), [Arc::new(1)]);
+    let tags = cache.tags().await.unwrap();
+    assert_eq!(tags.iter().map(larder::Tag::as_str).collect::<Vec<_>>(), ["blue", "red"]);
+    assert!(cache.touch(&1).await.unwrap() && !cache.touch(&3).await.unwrap());
+    assert_eq!((cache.get(&1).await, cache.hottest(9).len(), cache.bytes() > 0), (Some(value()), 2, true));
+    assert_eq!(cache.snapshot().await.unwrap(), 2);
+    assert!(cache.expire_at(&1, larder::Time::from_millis(1)).await.unwrap());
+    assert!(cache.sweep().await >= 1, "the expired entry");
+    assert_eq!((cache.get(&1).await, cache.try_sweep().await.unwrap()), (None, 0));
+    assert_eq!((cache.is_private(), cache.dir().is_some_and(|dir| dir.is_dir())), (false, true));
+    let folder = cache.dir().unwrap().to_owned();
+    cache.destroy().await.unwrap();
+    assert!(!folder.exists(), "{}", folder.display());
+}
+
+#[tokio::test]
+async fn task_changes_the_bounds_of_a_cache_and_switches_it_off() {
+    let cache: AsyncCache<u32, u32> = larder::mcache("tasks").capacity(1000).build().unwrap().to_async();
+    cache.insert_many((0..500).map(|n| (n, n))).await;
+    cache.set_capacity(100).unwrap();
+    assert!(cache.len() <= 100, "{}", cache.len());
+    assert_eq!(cache.set_memory_bytes(1 << 20).unwrap_err().kind(), larder::ErrorKind::Config);
+    cache.set_enabled(false).await.unwrap();
+    cache.insert(1, 1).await;
+    assert_eq!((cache.is_enabled(), cache.get(&1).await), (false, None));
+    cache.set_enabled(true).await.unwrap();
+    cache.insert(1, 1).await;
+    assert_eq!((cache.is_enabled(), cache.get(&1).await), (true, Some(1)));
+
+    let bytes: AsyncCache<u32, Bytes> = larder::mcache("tasks")
+        .memory_bytes(1 << 20)
+        .weigher(|_, value: &Bytes| value.len() as u32 + 100)
+        .build()
+        .unwrap()
+        .to_async();
+    for n in 0..100 {
+        bytes.insert(n, Bytes::from(vec![0; 5000])).await;
+    }
+    let before = bytes.bytes();
+    bytes.set_memory_bytes(64 << 10).unwrap();
+    assert!(before > 400_000 && bytes.bytes() <= 64 << 10, "{before}, {}", bytes.bytes());
+    bytes.to_sync().set_memory_bytes(1 << 20).unwrap();
+}

@@ -254,7 +254,8 @@ pub(crate) struct ImportArguments {
 
 #[derive(Args, Debug)]
 pub(crate) struct SimulateArguments {
-    /// The trace: `NAME.lis` or `NAME.csv`, also compressed as `.zst`.
+    /// The trace: `NAME.trace`, as the option `record_trace` of a cache writes it, `NAME.lis` or `NAME.csv`; also
+    /// compressed as `.zst`.
     pub(crate) trace: PathBuf,
     /// The form of the trace. Default: by the name of the file.
     #[arg(long, value_name = "FORM")]
@@ -286,6 +287,8 @@ pub(crate) enum TraceForm {
     Lis,
     /// A row is a request.
     Csv,
+    /// The recorded look-ups of a cache.
+    Recorded,
 }
 
 #[derive(Args, Debug)]

@@ -1,9 +1,10 @@
 //! Reads traces of requests.
 //!
-//! Two forms are read, each also compressed with zstd:
+//! Three forms are read, each also compressed with zstd:
 //!
 //! - `lis`, the block accesses that the authors of ARC published (Megiddo and Modha, USENIX FAST 03). A line
 //!   is `START COUNT IGNORED REQUEST` and asks for the blocks `START` to `START + COUNT - 1` in turn.
+//! - `trace`, what the option `record_trace` of a cache recorded.
 //! - CSV: a row is a request. One column is the key, of any text; another one may be the size in bytes.
 //!
 //! No length in a file is trusted: a trace is cut at a number of requests.
@@ -31,6 +32,8 @@ pub enum TraceFormat {
     Lis,
     /// Rows of columns.
     Csv,
+    /// What `record_trace` recorded.
+    Recorded,
 }
 
 /// How a trace is read.
@@ -78,6 +81,11 @@ pub fn read(path: &Path, options: &TraceOptions) -> Result<Workload> {
             Ok(Workload::new(&name, "a trace of block accesses".to_owned(), keys))
         }
         TraceFormat::Csv => rows(path, lines, options, max).map(|rows| rows.workload(&name)),
+        TraceFormat::Recorded => {
+            let (hashes, share) =
+                recorded(BufReader::new(lines), max).map_err(|error| unreadable(path, error))?;
+            Ok(Workload::new(&name, "the recorded look-ups of a cache".to_owned(), hashes).sampled(share))
+        }
     }
 }
 
@@ -87,12 +95,39 @@ fn format_of(path: &Path) -> Result<TraceFormat> {
     match name.strip_suffix(".zst").unwrap_or(&name).rsplit('.').next() {
         Some("lis") => Ok(TraceFormat::Lis),
         Some("csv") => Ok(TraceFormat::Csv),
+        Some("trace") => Ok(TraceFormat::Recorded),
         _ => Err(Error::config(
             "format",
             path.display(),
-            "a name that ends in .lis, .csv, .lis.zst or .csv.zst",
+            "a name that ends in .trace, .lis or .csv, with or without .zst",
         )),
     }
+}
+
+/// How a recorded trace begins.
+const RECORDED: [u8; 8] = *b"LRDT\x01\0\0\0";
+
+/// The hashes of a recorded trace, and the share of the keys that it has. A record that is cut off at the end is
+/// left out: the process was killed.
+fn recorded(mut trace: impl Read, max: usize) -> std::io::Result<(Vec<u64>, f64)> {
+    let mut word = [0; 8];
+    trace.read_exact(&mut word)?;
+    if word != RECORDED {
+        return Err(std::io::Error::other(
+            "not a trace that `record_trace` recorded, or one of a later version",
+        ));
+    }
+    trace.read_exact(&mut word)?;
+    let share = (u64::from_le_bytes(word) as f64 / u64::MAX as f64).max(f64::MIN_POSITIVE);
+    let mut hashes = Vec::new();
+    while hashes.len() < max {
+        match trace.read_exact(&mut word) {
+            Ok(()) => hashes.push(u64::from_le_bytes(word)),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((hashes, share))
 }
 
 fn lis(path: &Path, mut lines: impl BufRead, max: usize) -> Result<Vec<u64>> {
@@ -285,6 +320,19 @@ mod tests {
     }
 
     #[test]
+    fn recorded_trace_has_its_share_and_may_be_cut_off() {
+        let bytes = |words: &[u64], rest: &[u8]| {
+            let words = words.iter().flat_map(|word| word.to_le_bytes());
+            RECORDED.into_iter().chain(words).chain(rest.iter().copied()).collect::<Vec<_>>()
+        };
+        let whole = recorded(&bytes(&[u64::MAX, 70, 7, 70], &[1, 2])[..], 100).unwrap();
+        assert_eq!(whole, (vec![70, 7, 70], 1.0));
+        let (hashes, share) = recorded(&bytes(&[u64::MAX >> 2, 7, 8, 9], &[])[..], 2).unwrap();
+        assert_eq!((hashes, (share * 1000.0).round()), (vec![7, 8], 250.0));
+        assert!(recorded(&bytes(&[0], &[])[..], 2).unwrap().1 > 0.0);
+    }
+
+    #[test]
     fn bad_input_is_named() {
         let sized = TraceOptions { size: Some("2".into()), ..TraceOptions::default() };
         let named = TraceOptions { key: Some("name".into()), ..TraceOptions::default() };
@@ -294,7 +342,9 @@ mod tests {
             ("bad.csv", "a,1\nb,many\n", &sized, &["bad.csv: row 2", "`many`"]),
             ("bad.csv", "a,1\nb\n", &sized, &["row 2", "no column 2", "size"]),
             ("bad.csv", "a,1\n", &named, &["key", "`name`", "one of a, 1"]),
-            ("bad.txt", "a\n", &plain, &["format", "bad.txt", ".lis.zst"]),
+            ("bad.txt", "a\n", &plain, &["format", "bad.txt", ".lis or .csv"]),
+            ("bad.trace", "LRDT\u{2}\0\0\0........", &plain, &["bad.trace", "a later version"]),
+            ("bad.trace", "LRDT", &plain, &["bad.trace"]),
         ] {
             let error = written(name, text, options).unwrap_err().to_string();
             assert!(parts.iter().all(|part| error.contains(part)), "{error}");

@@ -22,6 +22,9 @@ pub struct Workload {
     pub weights: Weights,
     /// Distinct keys.
     pub distinct: u32,
+    /// The share of the keys whose requests were recorded, above 0 to 1. A cache of all keys behaves as one that
+    /// is smaller by this factor does over these requests.
+    pub share: f64,
 }
 
 /// What the entry of a key takes of the bound of a cache.
@@ -54,13 +57,18 @@ impl Workload {
             requests.push(*numbers.entry(key).or_insert(next));
         }
         let distinct = numbers.len() as u32;
-        Self { name: name.to_owned(), about, requests, weights: Weights::Entries, distinct }
+        Self { name: name.to_owned(), about, requests, weights: Weights::Entries, distinct, share: 1.0 }
     }
 
     /// The same requests, for entries whose size in bytes `weigh` says by their number.
     pub fn weighed(mut self, weigh: impl FnMut(u32) -> u32) -> Self {
         self.weights = Weights::Bytes((0..self.distinct).map(weigh).collect());
         self
+    }
+
+    /// The same requests, as those of a share of the keys.
+    pub fn sampled(self, share: f64) -> Self {
+        Self { share, ..self }
     }
 
     /// The bound of a cache that holds `percent` of the distinct keys, or of their bytes.

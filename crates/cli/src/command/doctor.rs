@@ -36,6 +36,16 @@ impl Finding {
         Self { level, subject: subject.to_owned(), found: found.into(), advice: advice.into() }
     }
 
+    #[cfg(unix)]
+    fn of_process(live: crate::live::LiveFinding) -> Self {
+        let level = match (live.is_problem, live.advice.is_empty()) {
+            (true, _) => Level::Problem,
+            (false, false) => Level::Warning,
+            (false, true) => Level::Fine,
+        };
+        Self::new(level, &live.subject, live.found, live.advice)
+    }
+
     fn fine(subject: &str, found: impl Into<String>) -> Self {
         Self::new(Level::Fine, subject, found, "")
     }
@@ -61,6 +71,8 @@ pub(super) fn run(arguments: &Arguments, printer: &mut Printer) -> Outcome {
     for cache in &caches {
         look_at(cache, &mut findings)?;
     }
+    #[cfg(unix)]
+    findings.extend(crate::live::diagnosis(arguments)?.into_iter().map(Finding::of_process));
     let is_healthy = findings.iter().all(|finding| finding.level != Level::Problem);
     let exit = if is_healthy { Exit::Done } else { Exit::Problems };
     let format = larder_core::frame::VERSION;

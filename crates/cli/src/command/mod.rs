@@ -110,7 +110,8 @@ fn each_cache(
             if !open.is_partial {
                 return Ok(looked);
             }
-            let left_out = "another process has it open: the entries of its disk tier are left out";
+            let left_out = "another process has it open: the entries of its disk tier are left out; \
+                            `larder top` asks a process that is observed";
             tell(&cache, &[left_out.to_owned()]);
             Ok(looked.or(Exit::InUse))
         });

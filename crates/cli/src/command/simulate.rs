@@ -51,6 +51,8 @@ struct Simulation {
     trace: String,
     requests: usize,
     distinct: u32,
+    /// The share of the keys that the trace has.
+    key_share: f64,
     unit: &'static str,
     policy: &'static str,
     is_cut: bool,
@@ -63,6 +65,7 @@ pub(super) fn run(simulate: &SimulateArguments, printer: &mut Printer) -> Outcom
     let format = simulate.format.map(|form| match form {
         TraceForm::Lis => TraceFormat::Lis,
         TraceForm::Csv => TraceFormat::Csv,
+        TraceForm::Recorded => TraceFormat::Recorded,
     });
     let (key, size) = (simulate.key.clone(), simulate.size.clone());
     let workload = trace::read(&simulate.trace, &TraceOptions { format, key, size, requests_max: limit })?;
@@ -84,12 +87,15 @@ pub(super) fn run(simulate: &SimulateArguments, printer: &mut Printer) -> Outcom
 }
 
 fn simulated(workload: &Workload, simulate: &SimulateArguments, limit: usize) -> Outcome<Simulation> {
-    let all = workload.room(100.0);
+    // Of a cache that was recorded in part: what the whole cache has, and what is simulated.
+    let whole = |part: u64| (part as f64 / workload.share) as u64;
+    let part = |whole: f64| ((whole * workload.share) as u64).max(1);
+    let all = whole(workload.room(100.0));
     let least = match workload.weights {
         Weights::Entries => 1,
         Weights::Bytes(_) => BYTES_MIN,
     };
-    let present = simulate.capacity.unwrap_or_else(|| workload.room(10.0).max(least));
+    let present = simulate.capacity.unwrap_or_else(|| whole(workload.room(10.0)).max(least));
     if present < least {
         return Err(Failure::argument(
             "--capacity",
@@ -105,18 +111,20 @@ fn simulated(workload: &Workload, simulate: &SimulateArguments, limit: usize) ->
         if capacity < least || is_enough || sizes.last().is_some_and(|last| last.capacity == capacity) {
             continue;
         }
+        let simulated = part(capacity as f64);
         let hits = |(policy, by): (&'static str, larder::Policy)| {
-            Ok(PolicyHits { policy, hit_ratio: policies::share(workload, capacity, by)? })
+            Ok(PolicyHits { policy, hit_ratio: policies::share(workload, simulated, by)? })
         };
         let policies: Outcome<Vec<_>> = POLICIES.into_iter().map(hits).collect();
         let percent = capacity as f64 / all as f64 * 100.0;
-        let optimum = optimum::share(workload, capacity);
+        let optimum = optimum::share(workload, simulated);
         sizes.push(SizeHits { capacity, factor, percent, optimum, policies: policies? });
     }
     Ok(Simulation {
         trace: simulate.trace.display().to_string(),
         requests: workload.requests.len(),
         distinct: workload.distinct,
+        key_share: workload.share,
         unit: unit(workload),
         policy: simulate.policy,
         is_cut: workload.requests.len() >= limit,
@@ -160,6 +168,12 @@ fn print(simulation: &Simulation, printer: &mut Printer) -> Outcome<()> {
         printer::count(simulation.requests as u64, "request", "requests"),
         printer::count(u64::from(simulation.distinct), "distinct key", "distinct keys")
     ))?;
+    if simulation.key_share < 1.0 {
+        let percent = simulation.key_share * 100.0;
+        printer.line(&format!(
+            "The trace has {percent:.1} % of the keys; sizes are those of the whole cache."
+        ))?;
+    }
     printer.line("Hit ratio in %, by the size of the cache and the policy:")?;
     printer.line("")?;
     let capacity = |size: &SizeHits| match simulation.unit {

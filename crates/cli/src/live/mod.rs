@@ -1,6 +1,7 @@
 //! Processes that run, over the sockets of their observed caches.
 
 mod connection;
+mod diagnosis;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,6 +13,7 @@ use crate::args::Arguments;
 use crate::catalog;
 use crate::exit::Outcome;
 use connection::Connection;
+pub(crate) use diagnosis::{LiveFinding, diagnosis};
 
 /// The most processes that are looked into at a time.
 const PROCESSES_MAX: usize = 32;

@@ -22,6 +22,28 @@ fn doctor_names_permissions_that_are_too_wide_and_what_to_do() {
     assert!(is_warned, "{document}");
 }
 
+#[cfg(unix)]
+#[test]
+fn doctor_asks_processes_that_are_observed() {
+    let traffic = crate::observed::traffic();
+    larder(traffic.dir(), &["doctor"]).exits(0).says(&["pages, process ", "% of the look-ups hit"]);
+    let baskets = larder::ucache::<String, String>("baskets").dir(traffic.dir()).redis("redis://127.0.0.1:1");
+    let baskets = baskets.observe(true).build().unwrap();
+    assert_eq!(baskets.get("none"), None);
+    let thumbnails = larder::mcache::<u64, u64>("thumbnails").capacity(10).observe(true).build().unwrap();
+    for n in 0..2000 {
+        thumbnails.get_with(n, || n);
+    }
+    // The caches of a process are behind one socket, which is in the directory of the first.
+    larder(traffic.dir(), &["doctor"]).exits(5).says(&[
+        "problem  baskets, process ",
+        "the redis tier is down: ",
+        "warning  thumbnails, process ",
+        "memory is full with 10 entries, and most look-ups miss",
+        "larder simulate",
+    ]);
+}
+
 #[test]
 fn config_names_the_source_of_each_option() {
     let dir = folder();

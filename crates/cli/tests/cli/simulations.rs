@@ -83,3 +83,29 @@ fn bad_traces_and_arguments_are_named() {
         .complains(&["--capacity", "1 entries or more"]);
     simulate(&dir.path().join("none.lis"), &[]).exits(1).complains(&["none.lis"]);
 }
+
+/// Look-ups of a cache are replayed, with sizes as those of the cache.
+#[test]
+fn recorded_trace_of_a_cache_is_simulated() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("squares.trace");
+    let squares = larder::mcache::<u64, u64>("squares").capacity(50).record_trace(&path).build().unwrap();
+    for number in (0..10).flat_map(|_| 0..100) {
+        squares.get_with(number, || number * number);
+    }
+    drop(squares);
+    simulate(&path, &["--capacity", "50"]).exits(0).says(&[
+        "1000 requests, 100 distinct keys",
+        "Twice the size would raise the hit ratio from",
+        "to 90.0 %",
+    ]);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[8..16].copy_from_slice(&(u64::MAX / 4).to_le_bytes());
+    let quarter = dir.path().join("quarter.trace");
+    fs::write(&quarter, bytes).unwrap();
+    let ran = simulate(&quarter, &["--capacity", "200"]).exits(0);
+    let ran = ran.says(&["The trace has 25.0 % of the keys", "400 (100.0 %)", "to 90.0 %"]);
+    assert!(!ran.stdout.contains("800"), "{}", ran.stdout);
+    let document = simulate(&quarter, &["--json"]).exits(0).json();
+    assert_eq!(document["key_share"], 0.25);
+}

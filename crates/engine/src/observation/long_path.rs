@@ -2,6 +2,7 @@
 
 use std::hash::Hash;
 
+use larder_core::erased::Borrowed;
 use larder_core::key::Lookup;
 use larder_core::memory::{Lifespan, MemoryStore};
 use larder_core::stats::HotCount;
@@ -35,7 +36,9 @@ impl Engine {
         Q: Lookup<K> + ?Sized,
     {
         let number = self.counters.hot.count_one(HotCount::Hits);
-        if let Some(observer) = self.observer().filter(|observer| observer.requests().picks(number)) {
+        let Some(observer) = self.observer() else { return };
+        observer.trace(&Borrowed::<K, Q>::new(key));
+        if observer.requests().picks(number) {
             key.with_key(|key: &K| observer.requested(key));
         }
     }

@@ -9,11 +9,12 @@ mod recent_events;
 mod state;
 
 use std::any::Any;
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::clock::Time;
-use larder_core::erased::Key;
+use larder_core::erased::{AnyForm, Key};
 use larder_core::events::{Cause, Event};
 use larder_core::memory::{Departure, DepartureCause, OnDeparture};
 use larder_core::tier::TierKind;
@@ -63,12 +64,20 @@ fn digest(bytes: &[u8]) -> u128 {
 /// Names a key of any type.
 pub type NameKey = dyn Fn(&(dyn Any + Send + Sync)) -> KeyName + Send + Sync;
 
+/// Where the look-ups of a cache are recorded.
+pub trait LookupTrace: Send + Sync + 'static {
+    /// Records a look-up of the key with this hash. Does not block for long.
+    fn record(&self, hash: u64);
+}
+
 /// What a cache remembers for those who look at it.
 pub struct Observer {
     name: Box<NameKey>,
     requests: HotKeys,
     loads: HotKeys,
     events: RecentEvents,
+    /// The trace, and a hash that only this process knows.
+    trace: Option<(Box<dyn LookupTrace>, RandomState)>,
 }
 
 impl Observer {
@@ -76,7 +85,21 @@ impl Observer {
     /// while it runs.
     pub fn new(name: Box<NameKey>) -> Self {
         let (requests, loads, events) = (HotKeys::default(), HotKeys::default(), RecentEvents::default());
-        Self { name, requests, loads, events }
+        Self { name, requests, loads, events, trace: None }
+    }
+
+    /// Records every look-up in `trace`.
+    #[must_use]
+    pub fn with_trace(self, trace: Option<Box<dyn LookupTrace>>) -> Self {
+        Self { trace: trace.map(|trace| (trace, RandomState::new())), ..self }
+    }
+
+    /// Records a look-up in the trace, if there is one.
+    #[inline]
+    pub(crate) fn trace(&self, key: &dyn AnyForm) {
+        if let Some((trace, hash)) = &self.trace {
+            trace.record(hashed(hash, key));
+        }
     }
 
     /// Samples of the keys that were looked up.
@@ -154,6 +177,15 @@ impl Observer {
             }
         })
     }
+}
+
+/// The hash of a key, which is that of its borrowed forms.
+#[cold]
+fn hashed(hash: &RandomState, key: &dyn AnyForm) -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    let mut hasher = hash.build_hasher();
+    key.feed(&mut hasher);
+    hasher.finish()
 }
 
 fn departed(key: Arc<KeyName>, departure: Departure) -> Event<KeyName> {

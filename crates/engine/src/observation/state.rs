@@ -48,7 +48,9 @@ impl Engine {
     /// Records a look-up of a key that memory does not have, if it is sampled.
     #[inline]
     pub(crate) fn observe_request(&self, key: &dyn AnyLookup) {
-        if let Some(observer) = self.observer().filter(|observer| observer.requests().picks_next()) {
+        let Some(observer) = self.observer() else { return };
+        observer.trace(key);
+        if observer.requests().picks_next() {
             key.lend(&mut |key| observer.requested(key));
         }
     }

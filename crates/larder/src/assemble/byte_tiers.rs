@@ -29,7 +29,7 @@ use super::{
 };
 use crate::locked_dir::LockedDir;
 #[cfg(feature = "observe")]
-use crate::observation::{KeyNames, KeyPrinter, ObservationPlan, ObserverParts};
+use crate::observation::{KeyNames, KeyOptions, ObservationPlan, ObserverParts};
 use crate::seal::{GivenKeys, Seal};
 
 /// The configuration of a cache with byte tiers.
@@ -96,7 +96,7 @@ pub(crate) struct TypedParts<K, V> {
     pub(crate) values: Box<dyn ValueCodec<V>>,
     pub(crate) listener: Option<ListenerParts<K>>,
     #[cfg(feature = "observe")]
-    pub(crate) key_text: Option<KeyPrinter>,
+    pub(crate) key_options: KeyOptions,
 }
 
 /// The same without the types.
@@ -128,7 +128,7 @@ where
     let (listener, on_departure) = ListenerParts::parts(parts.listener);
     let keys: Box<dyn AnyKeyCodec> = Box::new(TypedCodec::<_, K>::new(parts.keys));
     #[cfg(feature = "observe")]
-    let (keys, observer) = observed(keys, parts.key_text, &plan);
+    let (keys, observer) = observed(keys, parts.key_options, &plan)?;
     #[cfg(feature = "observe")]
     let on_departure = observer.on_departure(on_departure);
     let store = match &plan.memory {
@@ -156,13 +156,13 @@ where
 #[cfg(feature = "observe")]
 fn observed(
     keys: Box<dyn AnyKeyCodec>,
-    text: Option<KeyPrinter>,
+    KeyOptions { text, trace }: KeyOptions,
     plan: &TieredPlan,
-) -> (Box<dyn AnyKeyCodec>, ObserverParts) {
+) -> Result<(Box<dyn AnyKeyCodec>, ObserverParts)> {
     let keys: Arc<dyn AnyKeyCodec> = Arc::from(keys);
     let names = KeyNames::of_codec(Arc::clone(&keys), text);
     let observation = plan.observation.with_disk_bytes(plan.disk_bytes);
-    (Box::new(keys), ObserverParts::new(observation, names))
+    Ok((Box::new(keys), ObserverParts::new(observation, names, trace)?))
 }
 
 /// Opens the directory and the tiers in it, if the cache has any.

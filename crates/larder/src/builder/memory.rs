@@ -46,7 +46,7 @@ where
         clock: Arc::new(SystemClock),
         listener: None,
         #[cfg(feature = "observe")]
-        key_text: None,
+        key_options: Default::default(),
         types: PhantomData,
     }
 }
@@ -60,7 +60,7 @@ pub struct MemoryBuilder<K, V> {
     clock: Arc<dyn Clock>,
     listener: Option<ListenerParts<K>>,
     #[cfg(feature = "observe")]
-    key_text: Option<crate::observation::KeyPrinter>,
+    key_options: crate::observation::KeyOptions,
     types: PhantomData<fn(K) -> V>,
 }
 
@@ -156,7 +156,9 @@ where
         let plan = self.plan(&settings)?;
         let expiry = time::expiry(&settings, self.ttl_by.take())?;
         #[cfg(feature = "observe")]
-        let names = crate::observation::KeyNames::of_memory::<K>(self.key_text.take());
+        let crate::observation::KeyOptions { text, trace } = std::mem::take(&mut self.key_options);
+        #[cfg(feature = "observe")]
+        let names = crate::observation::KeyNames::of_memory::<K>(text);
         let parts = MemoryOnlyParts {
             expiry,
             clock: self.clock,
@@ -165,7 +167,8 @@ where
             observer: crate::observation::ObserverParts::new(
                 crate::observation::ObservationPlan::of(&settings),
                 names,
-            ),
+                trace,
+            )?,
         };
         let cache = || assemble::memory_only(&self.given.name, plan, parts);
         Scope::adopt_new(scope.as_ref(), || Ok(cache()))

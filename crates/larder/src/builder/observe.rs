@@ -29,7 +29,7 @@ macro_rules! observe_options {
     };
 }
 
-/// The option of a builder with keys `K` that says how a key is printed.
+/// The options of a builder with keys `K` that say how a key is printed, and where look-ups are recorded.
 macro_rules! observe_keys_option {
     () => {
         /// How a key is printed for those who look into the cache. Default: as it is stored in tiers; for a cache
@@ -46,7 +46,36 @@ macro_rules! observe_keys_option {
         where
             K: Clone,
         {
-            self.key_text = Some(crate::observation::KeyPrinter::new(text));
+            self.key_options.text = Some(crate::observation::KeyPrinter::new(text));
+            self
+        }
+
+        /// Records the look-ups of the cache in a file, so that `larder simulate` can replay them against other
+        /// sizes and policies. Default: none. `path` is a file that does not exist, or an earlier trace, which is
+        /// replaced; caches do not share a file. The name ends in `.trace`, so that the command knows its form.
+        ///
+        /// A look-up is recorded as a hash of its key that no other process can compute. The file is at most 32
+        /// MiB: when it is full, the look-ups of half of the keys are dropped, and no more recorded. What is left
+        /// still shows the hit ratios of a cache that is as much smaller. A look-up is in the file after at most a
+        /// second; when the disk is slower than the cache, look-ups are left out, which is logged.
+        ///
+        /// Costs a hash of the key and a lock for each look-up, and a thread. Hits, misses and joined loads are
+        /// look-ups; `insert`, `contains_key`, `explain` and `iter` are none.
+        ///
+        /// # Errors
+        /// `build()` fails with [`ErrorKind::Config`](crate::ErrorKind::Config) if the file cannot be created, or
+        /// is no trace.
+        ///
+        /// ```
+        /// # let dir = tempfile::tempdir()?;
+        /// let pages = larder::mcache::<String, String>("pages")
+        ///     .record_trace(dir.path().join("pages.trace")) // larder simulate pages.trace --capacity 10000
+        ///     .build()?;
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
+        #[cfg(feature = "observe")]
+        pub fn record_trace(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+            self.key_options.trace = Some(path.into());
             self
         }
     };

@@ -116,7 +116,7 @@ pub struct TieredBuilder<K, V> {
     canonical: Option<CanonicalForm<K>>,
     listener: Option<ListenerParts<K>>,
     #[cfg(feature = "observe")]
-    key_text: Option<crate::observation::KeyPrinter>,
+    key_options: crate::observation::KeyOptions,
     values: PhantomData<fn() -> V>,
 }
 
@@ -165,7 +165,7 @@ where
             canonical: None,
             listener: None,
             #[cfg(feature = "observe")]
-            key_text: None,
+            key_options: Default::default(),
             values: PhantomData,
         }
     }
@@ -361,7 +361,7 @@ where
             values: Box::new(Values::<V>::new(codec)),
             listener: self.listener,
             #[cfg(feature = "observe")]
-            key_text: self.key_text,
+            key_options: self.key_options,
         };
         Scope::adopt_new(scope.as_ref(), || assemble::tiered(plan, parts))
     }

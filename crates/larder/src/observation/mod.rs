@@ -11,6 +11,7 @@ mod report;
 mod server;
 #[cfg(unix)]
 mod socket;
+mod trace;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,7 +22,7 @@ use larder_core::memory::OnDeparture;
 #[cfg(not(unix))]
 use larder_core::{Error, ErrorKind};
 use larder_engine::Engine;
-use larder_engine::observation::Observer;
+use larder_engine::observation::{LookupTrace, Observer};
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 
@@ -87,6 +88,15 @@ impl ObservationPlan {
     }
 }
 
+/// What a builder says of the keys of an observed cache.
+#[derive(Default)]
+pub(crate) struct KeyOptions {
+    /// How a key is printed.
+    pub(crate) text: Option<KeyPrinter>,
+    /// The file in which look-ups are recorded.
+    pub(crate) trace: Option<PathBuf>,
+}
+
 /// The observer of a cache that is being built.
 pub(crate) struct ObserverParts {
     pub(crate) observer: Option<Arc<Observer>>,
@@ -95,9 +105,14 @@ pub(crate) struct ObserverParts {
 }
 
 impl ObserverParts {
-    pub(crate) fn new(plan: ObservationPlan, names: KeyNames) -> Self {
-        let observer = plan.is_sampled().then(|| Arc::new(Observer::new(names.name)));
-        Self { observer, plan, finder: names.finder }
+    /// # Errors
+    /// If the file of a trace cannot be created.
+    pub(crate) fn new(plan: ObservationPlan, names: KeyNames, trace: Option<PathBuf>) -> Result<Self> {
+        let trace = trace.map(|path| trace::TraceRecorder::create(&path)).transpose()?;
+        let trace = trace.map(|recorder| Box::new(recorder) as Box<dyn LookupTrace>);
+        let is_there = plan.is_sampled() || trace.is_some();
+        let observer = is_there.then(|| Arc::new(Observer::new(names.name).with_trace(trace)));
+        Ok(Self { observer, plan, finder: names.finder })
     }
 
     /// Adds the observer to what memory reports departures to.
