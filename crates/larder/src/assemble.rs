@@ -3,6 +3,8 @@
 #[cfg(feature = "_codec")]
 mod learned;
 #[cfg(feature = "_codec")]
+pub(crate) mod objects;
+#[cfg(feature = "_codec")]
 mod read_only;
 
 use std::hash::Hash;

@@ -31,6 +31,7 @@
 //! | `macros` | the attributes | yes |
 //! | `redis` | a Redis or Valkey that several nodes share | no |
 //! | `redis-tls` | the same over TLS | no |
+//! | `opendal` | object storage: S3 and other services of Apache OpenDAL | no |
 //! | `config` | configuration files in TOML | no |
 //! | `lz4` | LZ4, for payloads below 16 KiB | no |
 //! | `json` | the JSON codec, `serde_json::Value` as JSON | no |
@@ -206,6 +207,8 @@ pub use larder_engine::{
 };
 #[cfg(feature = "macros")]
 pub use larder_macros::{bcache, fcache, mcache, ucache};
+#[cfg(feature = "opendal")]
+pub use larder_opendal::{ObjectStorage, OpendalTier, opendal};
 #[cfg(feature = "encrypt")]
 pub use larder_seal::{KeyId, Keys, SealingKey};
 pub use larder_tiers::memory::{MemoryEngine, Policy};
@@ -262,6 +265,10 @@ mod pages {
     #[cfg(feature = "encrypt")]
     pages! {
         sealing: "../../../docs/sealing.md",
+    }
+    #[cfg(feature = "opendal")]
+    pages! {
+        object_storage: "../../../docs/object-storage.md",
     }
     #[cfg(feature = "redis")]
     pages! {

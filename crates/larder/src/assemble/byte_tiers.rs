@@ -187,8 +187,8 @@ fn open(mut plan: TieredPlan, parts: ErasedParts) -> Result<Arc<Engine>> {
     let seal = Seal::new(std::mem::take(&mut plan.keys), &plan.name);
     let (locked_dir, mut handles) = open_directory(&mut plan, &seal)?;
     let looked = read_only::look(&plan, &seal, &mut handles)?;
-    let dir = locked_dir.as_ref().map(|dir| dir.path().to_path_buf());
-    let own_dir = dir.as_deref().filter(|_| !in_processes);
+    let dir = locked_dir.as_ref().map(|dir| dir.path().to_path_buf()).filter(|_| !in_processes);
+    let own_dir = dir.as_deref();
     for own in std::mem::take(&mut plan.own) {
         handles.push(own.handle(own_dir, (&plan.clock, &seal))?);
     }
@@ -196,9 +196,7 @@ fn open(mut plan: TieredPlan, parts: ErasedParts) -> Result<Arc<Engine>> {
     let own_log = |dir: &Path| invalidations(dir, plan.durability, (&handles, &seal));
     // A process does not see those in the log of another process.
     let invalidations = own_dir.map_or(Ok(looked.invalidations), own_log)?;
-    if plan.tiers.contains(TierKind::Null) {
-        handles.push(TierHandle::with(Arc::new(NullTier), Arc::clone(&plan.clock), None));
-    }
+    handles.extend(null_tier(&plan));
     // After the invalidation log: if that is lost, the tiers of the directory alone are emptied.
     #[cfg(feature = "redis")]
     let coherence = match plan.shared {
@@ -221,11 +219,12 @@ fn open(mut plan: TieredPlan, parts: ErasedParts) -> Result<Arc<Engine>> {
     })?;
     let (compress, schema, selector) = (plan.compress, plan.schema, plan.selector);
     let dictionaries = Dictionaries::new(compress, Arc::clone(&plan.clock));
+    let stack = TierStack { keys, values, compress, dictionaries, schema, selector, tiers: handles };
     Ok(Engine::new(Parts {
         memory,
         memory_weight_max: plan.memory.as_ref().map_or(0, MemoryPlan::weight_max),
         weigh: plan.memory.map_or(Weigh::Entry, MemoryPlan::weigh),
-        stack: Some(TierStack { keys, values, compress, dictionaries, schema, selector, tiers: handles }),
+        stack: Some(stack),
         hints: plan.hints,
         expiry: plan.expiry,
         clock: plan.clock,
@@ -240,6 +239,12 @@ fn open(mut plan: TieredPlan, parts: ErasedParts) -> Result<Arc<Engine>> {
         rotation: seal.rotation(),
         held: looked.scratch.into_iter().chain(locked_dir.map(|dir| Box::new(dir) as _)).collect(),
     }))
+}
+
+/// The null tier, if the cache has it.
+fn null_tier(plan: &TieredPlan) -> Option<TierHandle> {
+    let null = || TierHandle::with(Arc::new(NullTier), Arc::clone(&plan.clock), None);
+    plan.tiers.contains(TierKind::Null).then(null)
 }
 
 /// The tiers in the order in which they are read: those that the user brings, each at its position.

@@ -384,6 +384,9 @@ impl Untyped {
         let is_of_one_cache = resolved.is_of_one_cache("tier_options");
         let settings = resolved.settings;
         let tiers = plan::tiers(&settings, self.home, url_config.as_ref());
+        if let Some(config) = &url_config {
+            self.own.extend(assemble::objects::tiers(&config.objects, &self.given.name)?);
+        }
         plan::check_own(&self.own)?;
         plan::check_read_only(self.is_read_only, tiers, &self.own)?;
         let mut tier_options = plan::tier_options(&settings, is_of_one_cache, tiers, &self.own)?;

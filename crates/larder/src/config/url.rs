@@ -16,6 +16,8 @@ pub(crate) struct UrlConfig {
     pub(crate) layers: Vec<Layer>,
     /// The tiers, in the order in which they were named.
     pub(crate) tiers: TierList,
+    /// The URLs of object storage, with their secrets.
+    pub(crate) objects: Vec<String>,
 }
 
 impl UrlConfig {
@@ -68,10 +70,12 @@ enum UrlTarget<'a> {
     Memory,
     Directory(TierKind, &'a str),
     Server,
+    Objects,
     Null,
 }
 
-const ALLOWED: &str = "`memory:`, `sled:///dir`, `file:///dir`, `redis://host`, `null:`, separated by spaces";
+const ALLOWED: &str = "`memory:`, `sled:///dir`, `file:///dir`, `redis://host`, `s3://bucket/prefix` with the \
+     feature `opendal`, `null:`, separated by spaces";
 
 /// As [`read`], but attributes the options and errors to `source`, unless that is code.
 pub(crate) fn parse_as(urls: &str, source: &Source) -> Result<UrlConfig> {
@@ -94,7 +98,7 @@ pub(crate) fn read(urls: &str) -> Result<UrlConfig> {
         url_config.layers.extend(parts.options()?);
         url_config.add_url(&parts)?;
     }
-    if url_config.tiers.is_empty() {
+    if url_config.tiers.is_empty() && url_config.objects.is_empty() {
         return Err(invalid_url(urls, ALLOWED));
     }
     if !url_config.tiers.contains(TierKind::Memory) {
@@ -111,6 +115,10 @@ impl UrlConfig {
             Some(UrlTarget::Server) => {
                 self.layers.push(option_layer("redis", &parts.server())?);
                 TierKind::Redis
+            }
+            Some(UrlTarget::Objects) => {
+                self.objects.push(parts.server());
+                return Ok(());
             }
             Some(UrlTarget::Directory(tier, dir)) => {
                 self.add_dir(&decoded(dir), parts.whole)?;
@@ -137,6 +145,7 @@ impl<'a> Parts<'a> {
             ("null", "") => Some(UrlTarget::Null),
             ("sled", _) if cfg!(feature = "disk") => Some(UrlTarget::Directory(TierKind::Disk, self.dir()?)),
             ("file", _) if cfg!(feature = "file") => Some(UrlTarget::Directory(TierKind::File, self.dir()?)),
+            _ if self.is_objects() => Some(UrlTarget::Objects),
             _ => self.is_server().then_some(UrlTarget::Server),
         }
     }
@@ -151,10 +160,15 @@ impl<'a> Parts<'a> {
         of_server && self.rest.starts_with("//")
     }
 
+    fn is_objects(&self) -> bool {
+        cfg!(feature = "opendal") && self.scheme == "s3" && self.rest.starts_with("//")
+    }
+
     /// Whether a parameter is an option of the server connection, not of the cache.
     fn is_server_parameter(&self, pair: &str) -> bool {
         let name = pair.split_once('=').map_or(pair, |(name, _)| name);
         self.is_server() && server_parameters().contains(&name)
+            || self.is_objects() && object_parameters().contains(&name)
     }
 
     /// The URL for the server connection: without the options of the cache.
@@ -183,6 +197,13 @@ fn server_parameters() -> &'static [&'static str] {
     #[cfg(feature = "redis")]
     return larder_tiers::redis::URL_PARAMETERS;
     #[cfg(not(feature = "redis"))]
+    &[]
+}
+
+fn object_parameters() -> &'static [&'static str] {
+    #[cfg(feature = "opendal")]
+    return larder_opendal::S3_PARAMETERS;
+    #[cfg(not(feature = "opendal"))]
     &[]
 }
 

@@ -296,9 +296,14 @@ fn after_last_at(text: &str) -> String {
 
 fn parameter_shown(pair: &str) -> String {
     match pair.split_once('=') {
-        Some((name, _)) if name.to_ascii_lowercase().contains("pass") => format!("{name}=***"),
+        Some((name, _)) if is_secret(&name.to_ascii_lowercase()) => format!("{name}=***"),
         _ => after_last_at(pair),
     }
+}
+
+/// Whether the value of the parameter with this name is hidden.
+fn is_secret(name: &str) -> bool {
+    ["pass", "secret", "token", "key"].iter().any(|part| name.contains(part))
 }
 
 /// The scheme of an invalid server URL. The rest is hidden, since any part may be a password.
