@@ -235,7 +235,7 @@ impl Columns {
                     first.iter().map(|cell| shortened(&String::from_utf8_lossy(cell))).collect();
                 Error::config(
                     option,
-                    format_args!("`{wanted}`"),
+                    format_args!("`{}`", shortened(wanted)),
                     format_args!("a number from 1, or one of {}", names.join(", ")),
                 )
             }),
