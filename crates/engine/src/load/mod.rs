@@ -88,7 +88,6 @@ impl Leader {
     ///
     /// # Errors
     /// Returns the leader if its flight goes on.
-    #[expect(clippy::result_large_err, reason = "the lead is handed back by value, once a load")]
     pub(crate) fn give_way(self) -> Result<Key, Self> {
         let Self { leader, encoded, precondition, stamp, stale } = self;
         leader.give_way().map_err(|leader| Self { leader, encoded, precondition, stamp, stale })
@@ -116,7 +115,6 @@ impl Stale {
 }
 
 /// What a caller that missed in memory has to do.
-#[expect(clippy::large_enum_variant, reason = "handed over once a load, and taken apart at once")]
 pub enum Begun {
     /// Use this value: it was stored, or loaded by another call.
     Value(Value),
