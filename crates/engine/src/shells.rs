@@ -18,7 +18,7 @@ use larder_core::place::Placement;
 
 use crate::batch::load::{Batch, BatchLoad};
 use crate::engine::Engine;
-use crate::lifecycle::TaggedKey;
+use crate::listing::TaggedKey;
 use crate::load::detached::LoadRequest;
 use crate::load::outcome::LoadError;
 #[cfg(feature = "async")]

@@ -81,9 +81,7 @@ impl CacheDirectory {
 
     /// The directory of the disk tier, if there is one.
     pub(crate) fn disk(&self) -> Option<PathBuf> {
-        // `db` alone has the rows in directories of earlier builds.
-        let parts = ["journal", "packs", "db"];
-        Some(self.path.join("disk")).filter(|disk| parts.iter().any(|part| disk.join(part).is_dir()))
+        Some(self.path.join("disk")).filter(|disk| is_disk_tier(disk))
     }
 
     /// The directory of the file tier, if there is one.
@@ -210,7 +208,12 @@ pub(crate) fn only(arguments: &Arguments) -> Outcome<CacheDirectory> {
 
 /// Returns whether a directory has a tier of a cache in it.
 fn is_cache(path: &Path) -> bool {
-    path.join("disk/db").is_dir() || path.join("files/entries").is_dir()
+    is_disk_tier(&path.join("disk")) || path.join("files/entries").is_dir()
+}
+
+/// Whether a directory is that of a disk tier. In those of earlier builds `db` has the rows.
+fn is_disk_tier(dir: &Path) -> bool {
+    ["journal", "packs", "db"].iter().any(|part| dir.join(part).is_dir())
 }
 
 /// The directories in `folder`, without those that are links.
