@@ -4,7 +4,7 @@
 //! write, and detects data that a codec loses: for bincode, skipped fields and collections of unknown length;
 //! for MessagePack and JSON, the difference between `Some(None)` and `None`; for JSON, numbers that are not
 //! finite. It also finds the features of a value that a codec has not restored yet, so that the codec is
-//! verified for each of them and not only for the first value, see [`proof`](super::proof).
+//! verified for each of them and not only for the first value, see `proof`.
 //!
 //! It also limits the depth of a value. Writing and reading recurse once per level, so a deeply nested value
 //! would overflow the stack, which aborts the process.
