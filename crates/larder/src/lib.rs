@@ -31,7 +31,7 @@
 //! | `macros` | the attributes | yes |
 //! | `redis` | a Redis or Valkey that several nodes share | no |
 //! | `redis-tls` | the same over TLS | no |
-//! | `opendal` | object storage: S3 and other services of Apache OpenDAL | no |
+//! | `opendal` | object storage: S3 and other services of Apache OpenDAL; brings `file` | no |
 //! | `config` | configuration files in TOML | no |
 //! | `lz4` | LZ4, for payloads below 16 KiB | no |
 //! | `json` | the JSON codec, `serde_json::Value` as JSON | no |
