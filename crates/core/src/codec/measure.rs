@@ -403,7 +403,7 @@ macro_rules! fields {
 fields!(SerializeStruct: 1, SerializeStructVariant: 2);
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use serde::Serialize;
@@ -411,7 +411,7 @@ mod tests {
     use super::measure;
 
     #[derive(Serialize)]
-    enum Shape {
+    pub(in crate::codec) enum Shape {
         Unit,
         Pair(u8, String),
         Named { deep: Option<Vec<(i16, char)>> },

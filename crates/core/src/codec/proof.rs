@@ -172,15 +172,8 @@ fn mixed(number: u64) -> u64 {
 mod tests {
     use serde::Serialize;
 
-    use super::super::measure::measure_unproven;
+    use super::super::measure::{measure_unproven, tests::Shape};
     use super::{FEATURES_MAX, Kind, Measured, Proofs, mixed};
-
-    #[derive(Serialize)]
-    enum Shape {
-        Unit,
-        Pair(u8, String),
-        Named { deep: Option<Vec<(i16, char)>> },
-    }
 
     #[derive(Serialize)]
     #[serde(untagged)]

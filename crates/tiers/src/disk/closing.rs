@@ -32,7 +32,10 @@ impl DiskTier {
             return Err(self.dir_handle.removed_error());
         }
         if is_final {
-            self.reopen_before_close(&mut compaction)?;
+            // The counts of a store that failed may not be exact.
+            if self.needs_reopen.load(Ordering::Acquire) && !self.reopen_store(&mut compaction) {
+                return Err(not_opened_again());
+            }
             self.persist_if_worth_it(&mut compaction)?;
         }
         *compaction = None;
@@ -50,18 +53,6 @@ impl DiskTier {
         self.mark_closed()?;
         draft.iter().for_each(|draft| draft.write(&self.layout, room));
         Ok(())
-    }
-
-    /// Opens a store again that failed: its counts may not be exact.
-    fn reopen_before_close(&self, compaction: &mut Option<CompactionJob>) -> Result<()> {
-        if !self.needs_reopen.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        *compaction = None;
-        let mut state = self.state.write();
-        drop(state.take());
-        self.open_again(&mut state, self.marker.is_withdrawn());
-        if state.is_some() { Ok(()) } else { Err(not_opened_again()) }
     }
 
     /// Writes the memtable to a sorted run, unless it is small. If that fails, the journal has its rows.

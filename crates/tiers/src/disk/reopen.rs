@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use larder_core::{Error, ErrorKind, Result};
 
 use crate::boot_marker::LastShutdown;
+use crate::disk::compaction::job::CompactionJob;
 use crate::disk::layout::{Layout, unavailable};
 use crate::disk::store::Store;
 use crate::disk::{DiskTier, recovery};
@@ -49,12 +50,18 @@ impl DiskTier {
         {
             return;
         }
+        if self.reopen_store(&mut compaction) {
+            self.tidy_up(&mut compaction);
+        }
+    }
+
+    /// Closes the store, and opens it again. Returns whether that succeeded.
+    pub(in crate::disk) fn reopen_store(&self, compaction: &mut Option<CompactionJob>) -> bool {
         *compaction = None;
         let mut state = self.state.write();
         drop(state.take());
         self.open_again(&mut state, self.marker.is_withdrawn());
-        drop(state);
-        self.tidy_up(&mut compaction);
+        state.is_some()
     }
 
     /// Opens the store after it was closed. It starts empty if the data `is_lost`, or if the

@@ -50,8 +50,6 @@ pub(in crate::disk) struct Journal {
     counted: AtomicU64,
     /// The files that exist, by number, with the bytes of those that were ended.
     files: Mutex<BTreeMap<u64, u64>>,
-    /// The last record, if it is a tally.
-    last_tally: Mutex<Option<Tally>>,
     /// Sorted runs below this number were cleared, but may not be deleted yet.
     void_below: AtomicU64,
     synced: Mutex<Synced>,
@@ -62,6 +60,8 @@ struct Tail {
     file: Option<Arc<File>>,
     number: u64,
     len: u64,
+    /// The last record of all files, if it is a tally.
+    last_tally: Option<Tally>,
     /// The record that was written last. Its memory is used again.
     buffer: Vec<u8>,
 }
@@ -102,10 +102,15 @@ impl Journal {
             budget: Arc::clone(budget),
             marker: Arc::clone(marker),
             durability: marker.durability(),
-            tail: Mutex::new(Tail { file: None, number: last + 1, len: 0, buffer: Vec::new() }),
+            tail: Mutex::new(Tail {
+                file: None,
+                number: last + 1,
+                len: 0,
+                last_tally: last_tally.filter(|_| counted > 0),
+                buffer: Vec::new(),
+            }),
             counted: AtomicU64::new(counted),
             files: Mutex::new(files),
-            last_tally: Mutex::new(last_tally.filter(|_| counted > 0)),
             void_below: AtomicU64::new(0),
             synced: Mutex::default(),
         })
@@ -162,12 +167,10 @@ impl Journal {
     /// Records how many rows there are when the tier is closed, and their checksum. Does nothing if that is the
     /// last record already.
     pub(in crate::disk) fn tally(&self, tally: Tally) -> Result<()> {
-        if *self.last_tally.lock() == Some(tally) {
+        if self.tail.lock().last_tally == Some(tally) {
             return Ok(());
         }
-        self.append_durably(&Record::Tally(tally))?;
-        *self.last_tally.lock() = Some(tally);
-        Ok(())
+        self.append_durably(&Record::Tally(tally))
     }
 
     fn append_durably(&self, record: &Record<'_>) -> Result<()> {
@@ -192,7 +195,10 @@ impl Journal {
             self.end(&mut tail);
             return Err(error.into());
         }
-        *self.last_tally.lock() = None;
+        tail.last_tally = match record {
+            Record::Tally(tally) => Some(*tally),
+            _ => None,
+        };
         let bytes = tail.buffer.len() as u64;
         tail.buffer.shrink_to(BUFFER_BYTES_KEPT);
         self.advance(&mut tail, bytes);
@@ -332,13 +338,15 @@ impl Journal {
             self.layout.sync_names()?;
         }
         self.void_below.store(0, Ordering::Release);
+        if self.has_before(number) {
+            self.tail.lock().last_tally = None;
+        }
         let mut files = self.files.lock();
         while let Some(oldest) = files.keys().next().copied().filter(|oldest| *oldest < number) {
             let path = self.layout.journal(oldest);
             let bytes = rounded_len(&path);
             remove_file(&path)?;
             files.remove(&oldest);
-            *self.last_tally.lock() = None;
             if self.durability == Durability::Synced {
                 // The next file may not be gone before this one.
                 path.parent().map_or(Ok(()), sync_dir)?;

@@ -1,12 +1,17 @@
 //! Directories of builds that had sled databases: every entry is found, and no older value.
 
+use std::sync::Arc;
+
 use super::recovery::{as_if_killed, damaged, journals, open_as};
 use super::runs::check_all;
 use super::*;
+use crate::boot_marker::Marker;
 use crate::disk::journal::record::{self, Change, Record};
 use crate::disk::journal::replay::Replay;
 use crate::disk::journal::writer::header;
 use crate::disk::layout::Layout;
+use crate::disk::recovery::{self, OpenContext};
+use crate::disk::store::Store;
 
 /// Moves the rows in the journal of a directory to sled database `number`, as an earlier build had them. The
 /// journal has the closing record, and the hash of each value if the process was killed.
@@ -73,37 +78,27 @@ fn rows_of_a_database_are_moved_to_a_sorted_run() {
     }
 }
 
-/// A run cannot be written, so the rows stay in the database and are read again.
+/// Opens a directory as far as a tier that is killed before it moves the rows of databases.
+fn recovered(dir: &Path) -> Store {
+    let layout = Layout::prepare(dir.to_owned()).unwrap();
+    let budget = Arc::new(DiskBudget::new(64 * MIB).share());
+    let (marker, last_shutdown) = Marker::find(dir, Durability::Buffered);
+    let context = OpenContext { layout: &layout, budget: &budget, marker: &Arc::new(marker) };
+    recovery::open(&context, last_shutdown).unwrap()
+}
+
 #[test]
-fn rows_of_a_database_are_found_while_they_cannot_be_moved() {
+fn rows_of_a_database_are_read_again_if_they_were_not_moved() {
     let (dir, mut expected) = old_directory(false);
-    let packs = dir.path().join("packs");
-    let draft = packs.join(format!("{:020}.new", 2));
-    let layout = Layout::prepare(dir.path().to_owned()).unwrap();
-    fs::create_dir(&draft).unwrap();
-    fs::write(draft.join("in the way"), "").unwrap();
-    let tier = {
-        let budget = DiskBudget::new(64 * MIB).share();
-        let options = DiskOptions {
-            dir: dir.path().to_owned(),
-            budget,
-            crossover: CROSSOVER_BYTES,
-            durability: Durability::Flushed,
-        };
-        // What is in the way cannot be deleted as a file.
-        DiskTier::open(options)
-    };
-    let Ok(tier) = tier else {
-        fs::remove_dir_all(&draft).unwrap();
-        return check_all(&open(dir.path()), &expected, "after a failed open");
-    };
-    check_all(&tier, &expected, "not moved");
-    put(&tier, 60, noise(9, 100));
+    let store = recovered(dir.path());
+    assert_eq!(store.tables.live(), 200);
+    let key = key(60);
+    store.put(&RowKey::of(&key), &frame(&key, noise(9, 100)), CROSSOVER_BYTES).unwrap();
     expected[60] = whole(60, noise(9, 100));
-    let killed = as_if_killed(dir.path());
-    fs::remove_dir_all(killed.path().join("packs").join(draft.file_name().unwrap())).unwrap();
-    check_all(&open(killed.path()), &expected, "killed");
-    drop(layout);
+    drop(store);
+    assert_eq!(fs::read_dir(dir.path().join("db")).unwrap().count(), 1);
+    check_all(&open(dir.path()), &expected, "killed");
+    check_all(&open(dir.path()), &expected, "reopened");
 }
 
 #[test]
@@ -239,12 +234,7 @@ fn row_that_only_the_journal_removed_does_not_return_from_its_database() {
     Record::Row(RowKey::of(&key("k")).as_ref(), Change::Removed).encode(2, &mut record);
     bytes.extend_from_slice(&record);
     fs::write(layout.journal(2), bytes).unwrap();
-    let budget = std::sync::Arc::new(DiskBudget::new(64 * MIB).share());
-    let (marker, last_shutdown) = crate::boot_marker::Marker::find(dir.path(), Durability::Buffered);
-    let marker = std::sync::Arc::new(marker);
-    let context = crate::disk::recovery::OpenContext { layout: &layout, budget: &budget, marker: &marker };
-    // Opened, and killed at once.
-    drop(crate::disk::recovery::open(&context, last_shutdown).unwrap());
+    drop(recovered(dir.path()));
     let tier = open(dir.path());
     assert_eq!((get(&tier, "k"), usage(&tier)), (None, (0, 0)));
     assert_eq!((layout.databases().unwrap().len(), journals(dir.path()).len()), (0, 0));
