@@ -320,3 +320,29 @@ fn invalidation_seq_only_rises_and_the_log_is_bounded() {
     assert_eq!(after.iter().map(|marked| &marked.invalidation).collect::<Vec<_>>(), [&Invalidation::Cleared]);
     assert!(after[0].stamp > known);
 }
+
+/// The fault: an acknowledged insert was lost. A node that had not yet heard of an invalidation wrote
+/// an entry, another node removed it as outdated, and the first one took that for a removal by a caller.
+#[test]
+fn entry_written_before_an_invalidation_was_heard_of_survives_a_sweep() {
+    let Some(mut nodes) = Nodes::start() else { return };
+    let proxy = Proxy::to(nodes.server.port());
+    let late = nodes.builder().redis(proxy.url()).memory_bytes(0).build().unwrap();
+    let other = nodes.builder().memory_bytes(0).build().unwrap();
+    late.insert(key(0), 0);
+    until("both nodes are connected", || other.get(&key(0)) == Some(0));
+    let mut swept = 0;
+    for round in 1..=3 {
+        proxy.delay(Duration::from_millis(100));
+        other.invalidate_tag("a").unwrap();
+        thread::scope(|scope| {
+            let insert = scope.spawn(|| late.insert_with(key(round), round, tagged("a")));
+            while !insert.is_finished() {
+                swept += other.try_sweep().unwrap();
+            }
+        });
+        proxy.delay(Duration::ZERO);
+        assert_eq!((other.get(&key(round)), late.get(&key(round))), (Some(round), Some(round)));
+    }
+    assert!(swept > 0, "no entry was removed as outdated");
+}

@@ -9,8 +9,8 @@ use larder_core::key::EncodedKey;
 use larder_core::stats::ServerFacts;
 use larder_core::stream::Stored;
 use larder_core::tier::{
-    BoxFuture, Capability, ConditionalPut, EntryVersion, LoadLease, PartitionEpoch, PutOptions, SharedTier,
-    StreamingTier, Tier, TierKind, Upload, Usage, VersionedFrame, VersionedTier,
+    BoxFuture, Capability, ConditionalPut, EntryVersion, LoadLease, PartitionEpoch, PutOptions, RemovalCause,
+    SharedTier, StreamingTier, Tier, TierKind, Upload, Usage, VersionedFrame, VersionedTier,
 };
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
@@ -316,10 +316,11 @@ impl SharedTier for SealedTier {
         &'a self,
         key: &'a EncodedKey,
         if_version: EntryVersion,
+        cause: RemovalCause,
     ) -> BoxFuture<'a, Result<bool>> {
-        Box::pin(
-            async move { self.shared_tier()?.compare_and_remove(&self.keys.name(key), if_version).await },
-        )
+        Box::pin(async move {
+            self.shared_tier()?.compare_and_remove(&self.keys.name(key), if_version, cause).await
+        })
     }
 
     fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {

@@ -9,8 +9,8 @@ use larder_core::clock::{Clock, SystemClock, Time};
 use larder_core::frame::{FIXED_LEN, Frame};
 use larder_core::key::EncodedKey;
 use larder_core::tier::{
-    BoxFuture, Capability, EntryVersion, LastRemoval, LoadLease, PartitionEpoch, PutOptions, SharedTier,
-    Tier, TierKind, Usage, VersionedFrame,
+    BoxFuture, Capability, EntryVersion, LastRemoval, LoadLease, PartitionEpoch, PutOptions, RemovalCause,
+    SharedTier, Tier, TierKind, Usage, VersionedFrame,
 };
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use parking_lot::Mutex;
@@ -36,8 +36,16 @@ struct Contents {
 struct Entry {
     frame: Option<Bytes>,
     version: u64,
-    /// The tier that removed the entry, and when.
-    removed: Option<(u64, Instant)>,
+    /// Who removed the entry, and when.
+    removed: Option<(Remover, Instant)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Remover {
+    /// A caller of the tier with this number.
+    Caller(u64),
+    /// No caller asked for it: the entry with this identity was outdated.
+    Upkeep(u32),
 }
 
 impl Contents {
@@ -58,9 +66,9 @@ impl Contents {
         self.entries.insert(key.as_bytes().into(), Entry { frame: Some(frame), version, removed });
     }
 
-    fn take(&mut self, key: &EncodedKey, tier: u64) -> Option<Bytes> {
+    fn take(&mut self, key: &EncodedKey, by: Remover) -> Option<Bytes> {
         let version = self.next();
-        let entry = Entry { frame: None, version, removed: Some((tier, Instant::now())) };
+        let entry = Entry { frame: None, version, removed: Some((by, Instant::now())) };
         self.entries.insert(key.as_bytes().into(), entry)?.frame
     }
 
@@ -142,7 +150,7 @@ impl Tier for SharedMapTier {
     }
 
     fn remove<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<bool>> {
-        self.with("remove", |contents| contents.take(key, self.id).is_some())
+        self.with("remove", |contents| contents.take(key, Remover::Caller(self.id)).is_some())
     }
 
     fn clear(&self) -> BoxFuture<'_, Result<()>> {
@@ -191,7 +199,8 @@ impl SharedTier for SharedMapTier {
             let entry = contents.entries.get(key.as_bytes());
             let last_removal = match entry.and_then(|entry| entry.removed) {
                 Some((_, at)) if at.elapsed() > REMEMBERED => LastRemoval::None,
-                Some((tier, _)) if tier == self.id => LastRemoval::Own,
+                Some((Remover::Caller(tier), _)) if tier == self.id => LastRemoval::Own,
+                Some((Remover::Upkeep(identity), _)) => LastRemoval::Outdated(identity),
                 Some(_) => LastRemoval::Other,
                 None => LastRemoval::None,
             };
@@ -219,18 +228,23 @@ impl SharedTier for SharedMapTier {
         &'a self,
         key: &'a EncodedKey,
         if_version: EntryVersion,
+        cause: RemovalCause,
     ) -> BoxFuture<'a, Result<bool>> {
         self.with("compare_and_remove", move |contents| {
             let is_same = contents.version(key) == Some(if_version);
             if is_same {
-                contents.take(key, self.id);
+                let by = match cause {
+                    RemovalCause::Requested => Remover::Caller(self.id),
+                    RemovalCause::Outdated(identity) => Remover::Upkeep(identity),
+                };
+                contents.take(key, by);
             }
             is_same
         })
     }
 
     fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {
-        self.with("take", |contents| contents.take(key, self.id))
+        self.with("take", |contents| contents.take(key, Remover::Caller(self.id)))
     }
 
     fn lease_load<'a>(

@@ -67,7 +67,7 @@ macro_rules! forward_tier {
             use $crate::stream::Stored;
             use $crate::tier::{
                 BlockingTier, BoxFuture, Call, Capability, ConditionalPut, EntryVersion, Layer, LoadLease, Operation,
-                PartitionEpoch, PutOptions, SharedTier, StreamingTier, Tier, TierKind, Upload, Usage,
+                PartitionEpoch, PutOptions, RemovalCause, SharedTier, StreamingTier, Tier, TierKind, Upload, Usage,
                 VersionedFrame, VersionedTier, forward::{batch, refused, refused_many, refused_now},
             };
             use $crate::{Bytes, Result};
@@ -324,10 +324,11 @@ macro_rules! forward_tier {
                     &'a self,
                     key: &'a EncodedKey,
                     if_version: EntryVersion,
+                    cause: RemovalCause,
                 ) -> BoxFuture<'a, Result<bool>> {
                     let (kind, inner) = (self.kind(), Layer::inner(self).shared());
                     self.around(Call::of(Operation::CompareAndRemove, key), move || match inner {
-                        Some(inner) => inner.compare_and_remove(key, if_version),
+                        Some(inner) => inner.compare_and_remove(key, if_version, cause),
                         None => refused(kind, Operation::CompareAndRemove),
                     })
                 }

@@ -33,7 +33,7 @@ pub use call::{BatchItem, Call, Operation, OperationClass, TierReply};
 pub use kind::{Position, TierKind, TierName};
 pub use layer::Layer;
 pub use options::{FailedWrites, TierOptions};
-pub use shared::{LastRemoval, LoadLease, PartitionEpoch, SharedTier, VersionedFrame};
+pub use shared::{LastRemoval, LoadLease, PartitionEpoch, RemovalCause, SharedTier, VersionedFrame};
 pub use streaming::{StreamingTier, Upload};
 pub use versioned::{ConditionalPut, EntryVersion, PutOptions, VersionedTier};
 

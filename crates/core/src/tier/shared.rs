@@ -35,8 +35,21 @@ pub enum LastRemoval {
     None,
     /// This instance of the tier made the removal, even if its reply was lost.
     Own,
+    /// An outdated entry was removed, which no caller asked for. Its identity, as the node that removed it
+    /// gave it.
+    Outdated(u32),
     /// Another process made it, or the origin is unknown.
     Other,
+}
+
+/// Why an entry is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemovalCause {
+    /// A caller asked for it.
+    Requested,
+    /// An invalidation ended the entry with this identity. A node that is still writing the entry learns from
+    /// the identity that no caller removed it, and writes it again.
+    Outdated(u32),
 }
 
 /// The lease to load one entry, held by one node at a time.
@@ -107,11 +120,13 @@ pub trait SharedTier: Send + Sync + 'static {
     /// # Behavior
     /// - Of several calls of this and of [`compare_and_set`](Self::compare_and_set) with the same version at
     ///   most one succeeds, also for an absent entry.
-    /// - The removal is remembered as that of [`remove`](super::Tier::remove).
+    /// - A requested removal is remembered as that of [`remove`](super::Tier::remove), the removal of an
+    ///   outdated entry as [`LastRemoval::Outdated`].
     fn compare_and_remove<'a>(
         &'a self,
         key: &'a EncodedKey,
         if_version: EntryVersion,
+        cause: RemovalCause,
     ) -> BoxFuture<'a, Result<bool>>;
 
     /// Removes the entry and returns its frame.

@@ -9,14 +9,14 @@ use larder_core::events::Writer;
 use larder_core::frame::{Frame, Head, Header};
 use larder_core::key::EncodedKey;
 use larder_core::place::Sharing;
-use larder_core::tier::{PutOptions, VersionedFrame};
+use larder_core::tier::{PutOptions, RemovalCause, VersionedFrame};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
 use crate::coherence::confirmation::LocalCopy;
 use crate::coherence::identity;
 use crate::engine::Engine;
 use crate::key_lock::reentrancy;
-use crate::read::note_refusal;
+use crate::read::refusal::note_refusal;
 use crate::tier_stack::tier_handle::TierHandle;
 use crate::tier_stack::{Decoded, TierStack};
 use crate::write::atomic::{Computed, Decide, Decision, decision};
@@ -102,7 +102,7 @@ impl Engine {
         precondition: Precondition,
     ) -> Result<bool> {
         let Precondition::Version(version) = precondition else { return Ok(false) };
-        if !handle.shared()?.compare_and_remove(encoded, version).await? {
+        if !handle.compare_and_remove(encoded, version, RemovalCause::Requested).await? {
             return Ok(false);
         }
         if let Ok(key) = stack.keys.decode(encoded.as_bytes()) {

@@ -48,6 +48,9 @@ fn epoch_bits(epoch: u64) -> u64 {
     (epoch & (u64::MAX >> IDENTITY_BITS)).max(1)
 }
 
+/// In the place of an identity: a removal.
+pub(crate) const REMOVAL: u64 = 0;
+
 /// Returns the identity of the entry in a frame: the low bits of the checksum of its
 /// head.
 pub(crate) fn identity(frame: &[u8]) -> u64 {

@@ -5,8 +5,9 @@
 use larder_core::Result;
 use larder_core::key::EncodedKey;
 use larder_core::place::Facts;
-use larder_core::tier::{EntryVersion, TierKind, VersionedFrame};
+use larder_core::tier::{EntryVersion, RemovalCause, TierKind, VersionedFrame};
 
+use crate::coherence::copy_tag::REMOVAL;
 use crate::coherence::nodes::NodeCoherence;
 use crate::coherence::port::CoherencePort;
 use crate::engine::Engine;
@@ -91,9 +92,10 @@ impl Engine {
         if matches!(standing, Ok(Standing::Changed)) {
             return Stay::Superseded;
         }
-        match belongs {
-            true => self.add_pending(handle, key, &standing),
-            false => note_local(nodes, handle, key, precondition, &standing).await,
+        if belongs {
+            self.add_pending(handle, key, &standing);
+        } else if !note_local(nodes, handle, key, precondition, &standing).await {
+            return Stay::Superseded;
         }
         stay
     }
@@ -113,23 +115,29 @@ impl Engine {
 }
 
 /// Records that an entry is on this node alone on purpose. Removes the shared entry that it
-/// replaces.
+/// replaces. Returns `false` if another node changed that entry meanwhile.
 async fn note_local(
     nodes: &NodeCoherence,
     handle: &TierHandle,
     key: &EncodedKey,
     precondition: Precondition,
     standing: &Result<Standing>,
-) {
+) -> bool {
     match standing {
-        Ok(Standing::Same { is_present: true, .. }) if precondition.is_some() => {
-            // The layer counts a failure, and the handle quarantines the key.
-            let _counted = handle.remove(key).await;
+        Ok(Standing::Same { is_present: true, version: Some(version) }) if precondition.is_some() => {
+            nodes.expect_own_write(key, REMOVAL);
+            let removed = handle.compare_and_remove(key, *version, RemovalCause::Requested).await;
+            // The layer counts a failure, and the removal is pending.
+            return removed.unwrap_or_else(|_| {
+                handle.quarantine().add(key, handle.epoch(key));
+                true
+            });
         }
         Ok(Standing::Same { version, .. }) => nodes.note_local(key, *version),
         Ok(Standing::Overtaken) => nodes.note_local(key, None),
         Ok(Standing::Changed) | Err(_) => {}
     }
+    true
 }
 
 /// Reads the state of the entry in the shared tier. An unconditional write has removed

@@ -15,9 +15,10 @@ use larder_core::erased::Key;
 use larder_core::events::Event;
 use larder_core::frame::{self, Frame, Head};
 use larder_core::key::EncodedKey;
-use larder_core::tier::{EntryVersion, LastRemoval, PutOptions, TierKind, VersionedFrame};
+use larder_core::tier::{EntryVersion, LastRemoval, PutOptions, RemovalCause, TierKind, VersionedFrame};
 use larder_core::{Bytes, ErrorKind, Result};
 
+use crate::coherence::copy_tag::REMOVAL;
 use crate::coherence::nodes::MARGIN;
 use crate::coherence::{CopyTag, identity};
 use crate::engine::Engine;
@@ -26,7 +27,7 @@ use crate::tier_stack::tier_handle::TierHandle;
 use crate::tier_stack::{FrameLabel, TierStack};
 
 /// How to resolve a pending write.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     /// No other node changed the entry: apply the write.
     Make,
@@ -89,7 +90,7 @@ impl Case {
             (Some(_), None) if self.is_same == Some(false) => Verdict::Yield,
             (Some(_), None) => Verdict::Drop,
             (None, _) => match self.removal {
-                LastRemoval::Other => Verdict::Yield,
+                LastRemoval::Other | LastRemoval::Outdated(_) => Verdict::Yield,
                 LastRemoval::Own => Verdict::Make,
                 LastRemoval::None if self.recent => Verdict::Make,
                 LastRemoval::None => Verdict::Drop,
@@ -190,17 +191,20 @@ impl Engine {
                     }
                     Outcome::Made
                 }
-                (Verdict::Make, Here::LocalOnly) => {
-                    self.remove_there(handle, encoded).await?;
-                    Outcome::LocalOnly
-                }
-                (Verdict::Make | Verdict::Drop, Here::Nothing) => {
-                    handle.remove(encoded).await?;
-                    Outcome::Made
-                }
-                (Verdict::Make | Verdict::Drop, _) => {
-                    handle.remove(encoded).await?;
-                    Outcome::Lost
+                (Verdict::Make | Verdict::Drop, here) => {
+                    let Some(version) = found.version else { continue };
+                    self.coherence.expect_own_write(encoded, REMOVAL);
+                    if !handle.compare_and_remove(encoded, version, RemovalCause::Requested).await? {
+                        continue;
+                    }
+                    match (verdict, here) {
+                        (_, Here::Nothing) => Outcome::Made,
+                        (Verdict::Make, Here::LocalOnly) => {
+                            self.note_removed(handle, encoded).await;
+                            Outcome::LocalOnly
+                        }
+                        _ => Outcome::Lost,
+                    }
                 }
                 (Verdict::Yield, _) => Outcome::Lost,
             }));
@@ -229,13 +233,11 @@ impl Engine {
         self.remembered(stack, key, encoded).unwrap_or(Here::Nothing)
     }
 
-    /// Removes the shared entry that a local-only entry replaces.
-    async fn remove_there(&self, handle: &TierHandle, key: &EncodedKey) -> Result<()> {
-        handle.remove(key).await?;
+    /// Notes the removal of the shared entry that a local-only entry replaces.
+    async fn note_removed(&self, handle: &TierHandle, key: &EncodedKey) {
         if let Ok(VersionedFrame { frame: None, version: Some(version), .. }) = handle.look_up(key).await {
             self.coherence.note_local(key, Some(version));
         }
-        Ok(())
     }
 
     /// Whether `handle` has a fresh entry that is not meant to be shared. Reads only its

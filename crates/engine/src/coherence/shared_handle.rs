@@ -7,7 +7,8 @@ use larder_core::clock::Time;
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::tier::{
-    ConditionalPut, LastRemoval, PartitionEpoch, PutOptions, SharedTier, VersionedFrame,
+    ConditionalPut, EntryVersion, LastRemoval, PartitionEpoch, PutOptions, RemovalCause, SharedTier,
+    VersionedFrame,
 };
 
 use crate::tier_stack::tier_handle::TierHandle;
@@ -106,6 +107,21 @@ impl TierHandle {
             None => self.shared()?.compare_and_set(key, frame, options).await,
         };
         self.retry_put(key, frame, put)
+    }
+
+    /// Removes the entry if it has this version. Returns whether it was removed. On failure the key is not
+    /// quarantined, because the entry may be another node's by now.
+    pub(crate) async fn compare_and_remove(
+        &self,
+        key: &EncodedKey,
+        if_version: EntryVersion,
+        cause: RemovalCause,
+    ) -> Result<bool> {
+        let removed = self.shared()?.compare_and_remove(key, if_version, cause).await?;
+        if removed && cause == RemovalCause::Requested {
+            self.gone(key);
+        }
+        Ok(removed)
     }
 
     /// Takes the result of a conditional write. A pending write stays pending unless the

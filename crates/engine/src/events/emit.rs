@@ -13,7 +13,7 @@ use larder_core::tier::TierKind;
 use larder_core::{Error, Result};
 
 use crate::engine::Engine;
-use crate::read::is_sealed;
+use crate::read::refusal::is_sealed;
 use crate::tier_stack::tier_handle::TierHandle;
 
 impl Engine {

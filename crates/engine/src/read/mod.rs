@@ -2,27 +2,27 @@
 
 pub(crate) mod explain;
 pub(crate) mod on_thread;
+pub(crate) mod refusal;
 pub(crate) mod walk;
 
 use std::sync::Arc;
 
-use larder_core::compress::dictionary::is_lost;
 use larder_core::entry_meta::{EntryMeta, Freshness, read_offset};
 use larder_core::erased::{AnyLookup, Key, Value};
 use larder_core::events::Event;
-use larder_core::frame::{self, CodecId, FrameError, Head, Header};
+use larder_core::frame::{CodecId, Head, Header};
 use larder_core::key::EncodedKey;
 use larder_core::memory::Record;
 use larder_core::place::Facts;
 use larder_core::stats::HotCount;
 use larder_core::tier::{EntryVersion, TierKind, VersionedFrame};
-use larder_core::{Bytes, Error, ErrorKind, Result};
+use larder_core::{Bytes, Result};
 
 use crate::coherence::identity;
 use crate::engine::Engine;
 use crate::invalidation::log::EntryAge;
 use crate::key_lock::KeyEpoch;
-use crate::key_lock::reentrancy;
+use crate::read::refusal::{Refusal, note_refusal};
 use crate::read::walk::{Question, Walk};
 use crate::tier_stack::tier_handle::TierHandle;
 use crate::tier_stack::{Decoded, TierStack};
@@ -210,36 +210,41 @@ impl Engine {
     ) -> Result<Found, bool> {
         uncancellable::if_large(bytes.len() as u64).await;
         match self.admit((stack, handle), bytes, key, read_at) {
-            Some(found) => Ok(found),
-            None => Err(Box::pin(self.drop_gone(stack, handle, key, hash)).await),
+            Ok(found) => Ok(found),
+            // The node that wrote it may be writing it again, and the next write of the key replaces it.
+            Err(Refusal::Over) if handle.is_among_nodes() => Err(false),
+            Err(_) => Err(Box::pin(self.drop_gone(stack, handle, key, hash)).await),
         }
     }
 
     /// Checks a frame, and copies it into memory if its placement says so. Counts a frame that must not be
-    /// served, and returns `None` for it.
+    /// served.
     fn admit(
         &self,
         (stack, handle): (&TierStack, &TierHandle),
         bytes: Bytes,
         key: &EncodedKey,
         (observation, version): &(&Option<KeyEpoch>, Option<EntryVersion>),
-    ) -> Option<Found> {
+    ) -> Result<Found, Refusal> {
         let identity = version.map_or(0, |_| identity(&bytes));
         match self.judge(stack, handle, bytes, key) {
-            Ok(found) if found.freshness == Freshness::Gone => self.note_over(handle, key),
+            Ok(found) if found.freshness == Freshness::Gone => {
+                self.note_over(handle, key);
+                Err(Refusal::Over)
+            }
             Ok(found) => {
                 if let Some(observation) = observation {
                     let checked = version.and_then(|begun| self.coherence.finish_copy(begun, identity));
                     self.promote((stack, handle), key, &found, (observation, checked));
                 }
-                return Some(found);
+                Ok(found)
             }
             Err(error) => {
                 note_refusal(handle, key, &error);
                 self.emit_refusal(key, handle.kind(), &error);
+                Err(Refusal::Unreadable)
             }
         }
-        None
     }
 
     /// Decodes a frame and determines its freshness.
@@ -311,46 +316,6 @@ impl Engine {
         let is_copied = self.place(stack, &facts).in_memory();
         self.teach_request(&facts, Some(found));
         is_copied.then_some(key)
-    }
-
-    /// Returns whether an invalidation ended an entry for all nodes. An entry that is merely past
-    /// its deadline is left to the shared tier, which expires it by its own clock: the clock of
-    /// this node may be wrong.
-    fn is_over_by_invalidation(&self, found: &Found) -> bool {
-        let Decoded { header, terms, .. } = &found.decoded;
-        let now = self.timeline.now();
-        found.freshness == Freshness::Gone
-            && terms.freshness(now) != Freshness::Gone
-            && self.invalidations.freshness(EntryAge::new(header.generation, terms), now) == Freshness::Gone
-    }
-
-    /// Removes an entry that must not be served, unless it was replaced since it was read or is
-    /// being stored now. Removes an entry of a shared tier only if no other node or process can use
-    /// it. Returns whether it was removed.
-    pub(crate) async fn drop_gone(
-        self: &Arc<Self>,
-        stack: &TierStack,
-        handle: &TierHandle,
-        key: &EncodedKey,
-        hash: u64,
-    ) -> bool {
-        if handle.is_read_only() {
-            return false;
-        }
-        let observation = self.key_locks.observe(hash);
-        let Some(_guard) = observation.claim() else { return false };
-        let Ok(Some(bytes)) = handle.get(key).await else { return false };
-        let is_damaged = frame::open_with_attributes(&bytes, key).is_err();
-        let again = reentrancy::within(|| self.judge(stack, handle, bytes, key));
-        let is_over = match &again {
-            Ok(found) if handle.is_shared() => self.is_over_by_invalidation(found),
-            Ok(found) => found.freshness == Freshness::Gone,
-            Err(error) if is_sealed(error) => false,
-            // Others may be able to read it, for example another version of the program.
-            Err(_) => is_damaged || !handle.is_shared(),
-        };
-        // The layer counts a failure, and the handle quarantines the key.
-        is_over && handle.remove(key).await.is_ok()
     }
 }
 
@@ -469,30 +434,4 @@ impl Question for Contains {
     fn fall_back(&mut self, walk: &Walk<'_>) -> Option<bool> {
         walk.unconfirmed().map(|found| found.into_fresh().is_some())
     }
-}
-
-/// Counts and logs an entry that is not served: it is damaged, has another type, or cannot be
-/// decoded by its codec.
-pub(crate) fn note_refusal(handle: &TierHandle, key: &EncodedKey, error: &Error) {
-    let (counters, cache) = (handle.counters(), handle.counters().signals.cache());
-    if error.kind() == ErrorKind::Codec {
-        counters.undecodable.increment();
-        tracing::warn!(target: "larder", cache, tier = %handle.kind(), key = ?key, error = ?error, "an intact entry cannot be decoded");
-        return;
-    }
-    if is_sealed(error) {
-        counters.unopened.increment();
-    } else if is_lost(error) {
-        counters.lost_dictionary.increment();
-    } else {
-        counters.refused.increment();
-    }
-    tracing::warn!(target: "larder", cache, tier = %handle.kind(), key = ?key, error = ?error, "an entry was rejected");
-}
-
-/// Whether an entry was refused because it is sealed by a key that this cache does not have. Another cache may
-/// have it, so the entry is left alone.
-pub(crate) fn is_sealed(error: &Error) -> bool {
-    use std::error::Error as _;
-    error.source().and_then(|source| source.downcast_ref()) == Some(&FrameError::Sealed)
 }

@@ -56,8 +56,8 @@ impl Engine {
             match handle.get_blocking(encoded) {
                 Ok(None) => {}
                 Ok(Some(bytes)) => match self.admit((stack, handle), bytes, encoded, &(&observation, None)) {
-                    Some(found) => return Ok(Some(found)),
-                    None => drop(block_on(Box::pin(self.drop_gone(stack, handle, encoded, hash())))),
+                    Ok(found) => return Ok(Some(found)),
+                    Err(_) => drop(block_on(Box::pin(self.drop_gone(stack, handle, encoded, hash())))),
                 },
                 Err(error) => failure = Some(error),
             }

@@ -188,7 +188,7 @@ impl TierHandle {
     }
 
     /// Notes an answered removal of the entry.
-    fn gone(&self, key: &EncodedKey) {
+    pub(crate) fn gone(&self, key: &EncodedKey) {
         self.quarantine.forget(key);
         self.own_writes.forget(key);
     }

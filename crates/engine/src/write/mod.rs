@@ -25,7 +25,7 @@ use larder_core::events::{Event, Writer};
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::place::{Facts, Placement, TierList};
-use larder_core::tier::{BoxFuture, EntryVersion, FailedWrites, TierKind};
+use larder_core::tier::{BoxFuture, EntryVersion, FailedWrites, LastRemoval, TierKind, VersionedFrame};
 use larder_core::{Error, ErrorKind, Result};
 
 use crate::coherence::identity;
@@ -298,7 +298,7 @@ impl Engine {
             if !is_written || !self.is_passed(stack, placement.home, EntryAge::new(stamp, terms)).await {
                 return Ok(stored);
             }
-            let there = own_version(stack, key, stored.identity).await?;
+            let there = version_to_replace(stack, key, stored.identity).await?;
             // The caller's write was done, and changed since: memory gets no copy of it.
             let overtaken =
                 Stored { placement: Some(Placement { copy_in_memory: false, ..placement }), ..stored };
@@ -392,12 +392,16 @@ impl Engine {
     }
 }
 
-/// Returns the version of the entry in the shared tier, if it still is the frame of this identity.
-async fn own_version(stack: &TierStack, key: &EncodedKey, own: u64) -> Result<Option<EntryVersion>> {
+/// Returns the version of the entry in the shared tier, if it still is the frame of this identity, or
+/// if another node removed that frame because it was outdated.
+async fn version_to_replace(stack: &TierStack, key: &EncodedKey, own: u64) -> Result<Option<EntryVersion>> {
     let Some(shared) = stack.among_nodes() else { return Ok(None) };
-    let found = shared.look_up(key).await?;
-    let is_own = found.frame.is_some_and(|frame| identity(&frame) == own);
-    Ok(found.version.filter(|_| is_own))
+    let VersionedFrame { frame, version, last_removal } = shared.look_up(key).await?;
+    let is_own = match frame {
+        Some(frame) => identity(&frame) == own,
+        None => last_removal == LastRemoval::Outdated(own as u32),
+    };
+    Ok(version.filter(|_| is_own))
 }
 
 /// Removes the former entry from every tier, because no tier accepted the new one. A removal that

@@ -2,7 +2,7 @@
 
 use larder_core::frame::{Frame, Head};
 use larder_core::key::EncodedKey;
-use larder_core::tier::{EntryVersion, PutOptions};
+use larder_core::tier::{EntryVersion, PutOptions, RemovalCause};
 use larder_core::{Error, ErrorKind, Result};
 
 use crate::tier_stack::tier_handle::TierHandle;
@@ -38,24 +38,34 @@ impl Precondition {
 
     /// Writes a frame. Returns `false` if a later change by another process or node won.
     pub(crate) async fn put(self, handle: &TierHandle, key: &EncodedKey, frame: &Frame) -> Result<bool> {
-        let max = handle.inner().capability().frame_bytes_max;
-        if frame.len() as u64 > max {
-            handle.remove(key).await?;
-            let message = format!("the entry has {} bytes; the tier allows {max}", frame.len());
-            return Err(Error::new(ErrorKind::TooLarge, message).in_tier(handle.kind()).during("put"));
-        }
+        let too_large = too_large(handle, frame);
         if !self.applies_to(handle) {
-            return handle.put(key, frame).await.map(|()| true);
+            return match too_large {
+                Some(error) => handle.remove(key).await.and(Err(error)),
+                None => handle.put(key, frame).await.map(|()| true),
+            };
         }
         let version = match self {
             Self::Version(version) => Some(version),
             _ => version_if_untouched(handle, key, frame).await?,
         };
-        match version {
-            Some(version) => handle.compare_and_set(key, frame, PutOptions::if_version(version)).await,
-            None => Ok(false),
-        }
+        let Some(version) = version else { return Ok(false) };
+        let Some(error) = too_large else {
+            return handle.compare_and_set(key, frame, PutOptions::if_version(version)).await;
+        };
+        let removed = match handle.is_among_nodes() {
+            true => handle.compare_and_remove(key, version, RemovalCause::Requested).await?,
+            false => handle.remove(key).await.map(|_| true)?,
+        };
+        if removed { Err(error) } else { Ok(false) }
     }
+}
+
+/// Returns the error for a frame that the tier does not take because of its size.
+fn too_large(handle: &TierHandle, frame: &Frame) -> Option<Error> {
+    let (len, max) = (frame.len() as u64, handle.inner().capability().frame_bytes_max);
+    let message = || format!("the entry has {len} bytes; the tier allows {max}");
+    (len > max).then(|| Error::new(ErrorKind::TooLarge, message()).in_tier(handle.kind()).during("put"))
 }
 
 /// For a load that began while the tier could not be read: returns the version that the write

@@ -15,7 +15,7 @@ use larder_core::{Error, Result};
 use crate::engine::Engine;
 use crate::key_lock::reentrancy;
 use crate::key_lock::{Caller, WriteGuard, WriteTurn};
-use crate::read::note_refusal;
+use crate::read::refusal::note_refusal;
 use crate::tier_stack::Decoded;
 use crate::tier_stack::tier_handle::TierHandle;
 use larder_exec::runtime::Runtime;

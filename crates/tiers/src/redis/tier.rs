@@ -9,8 +9,8 @@ use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
 use larder_core::stats::ServerFacts;
 use larder_core::tier::{
-    BoxFuture, Capability, ConditionalPut, EntryVersion, LoadLease, PartitionEpoch, PutOptions, SharedTier,
-    Tier, TierKind, Usage, VersionedFrame,
+    BoxFuture, Capability, ConditionalPut, EntryVersion, LoadLease, PartitionEpoch, PutOptions, RemovalCause,
+    SharedTier, Tier, TierKind, Usage, VersionedFrame,
 };
 use larder_core::{Bytes, Result};
 
@@ -181,8 +181,9 @@ impl SharedTier for RedisTier {
         &'a self,
         key: &'a EncodedKey,
         if_version: EntryVersion,
+        cause: RemovalCause,
     ) -> BoxFuture<'a, Result<bool>> {
-        named("compare_and_remove", self.inner.compare_and_remove(key, if_version))
+        named("compare_and_remove", self.inner.compare_and_remove(key, if_version, cause))
     }
 
     fn take<'a>(&'a self, key: &'a EncodedKey) -> BoxFuture<'a, Result<Option<Bytes>>> {

@@ -1,4 +1,4 @@
-//! Conditional writes of this node whose notices may still come: the bus reports those as well.
+//! Conditional changes of this node whose notices may still come: the bus reports those as well.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ impl Default for ExpectedNotices {
 }
 
 impl ExpectedNotices {
-    /// Notes that the entry with this identity is about to be written.
+    /// Notes that the entry with this identity is about to be written, or removed if it is `REMOVAL`.
     pub(super) fn expect(&self, key: &EncodedKey, identity: u64) {
         let mut writes = self.0.lock();
         if writes.by_key.len() >= writes.drop_at {

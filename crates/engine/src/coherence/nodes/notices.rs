@@ -5,9 +5,10 @@ use std::sync::{Arc, Weak};
 use larder_core::bus::{Listener, Notice};
 use larder_core::events::{Event, Extent};
 use larder_core::key::EncodedKey;
+use larder_core::tier::LastRemoval;
 
 use super::NodeCoherence;
-use crate::coherence::copy_tag::identity;
+use crate::coherence::copy_tag::{REMOVAL, identity};
 use crate::engine::Engine;
 use crate::key_lock::WriteTurn;
 use crate::tier_stack::TierStack;
@@ -33,15 +34,23 @@ impl Listener for BusListener {
 }
 
 impl Engine {
-    /// Whether a notice reports only a write of this node: the shared tier holds what this node wrote last. A
-    /// change by another node may share the notice. An absent entry tells nothing: another version of the
-    /// program may have removed it.
+    /// Whether a notice reports only a change of this node: the shared tier holds what this node wrote last, or
+    /// remembers that this node removed it last. A change by another node may share the notice. An absent entry
+    /// that this node did not remove tells nothing: another version of the program may have removed it.
     fn is_own_write(&self, nodes: &NodeCoherence, stack: &TierStack, encoded: &EncodedKey) -> bool {
         let Some(expected) = nodes.expected.of(encoded) else { return false };
         let Some(handle) = stack.among_nodes() else { return false };
-        let head = block_on(handle.head(encoded)).ok().flatten();
-        head.map(|head| identity(&head))
-            .is_some_and(|found| found == expected || handle.is_own(encoded, found))
+        match block_on(handle.head(encoded)) {
+            Ok(Some(head)) => {
+                let found = identity(&head);
+                found == expected || handle.is_own(encoded, found)
+            }
+            Ok(None) if expected == REMOVAL => {
+                let found = block_on(handle.look_up(encoded));
+                found.is_ok_and(|found| found.frame.is_none() && found.last_removal == LastRemoval::Own)
+            }
+            Ok(None) | Err(_) => false,
+        }
     }
 
     /// Applies a change by another node: drops the local copies, and keeps a load in

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use larder_core::frame::Frame;
-use larder_core::tier::{ConditionalPut, LastRemoval, PutOptions, SharedTier};
+use larder_core::tier::{ConditionalPut, LastRemoval, PutOptions, RemovalCause, SharedTier};
 
 use super::*;
 use crate::conformance::report::NotApplicable;
@@ -155,6 +155,13 @@ pub(super) fn the_last_removal_is_remembered(place: &Place) -> Verdict {
     put(&tier, &key, 1, 100);
     remove(&tier, &key);
     assert_eq!(removal(), LastRemoval::Own);
+    put(&tier, &key, 2, 100);
+    assert!(drop_if(&tier, current(&tier, 1), RemovalCause::Outdated(77)));
+    expect_none(&tier, &key);
+    assert_eq!(removal(), LastRemoval::Outdated(77));
+    put(&tier, &key, 3, 100);
+    assert!(drop_if(&tier, current(&tier, 1), RemovalCause::Requested));
+    assert_eq!(removal(), LastRemoval::Own);
     Ok(())
 }
 
@@ -189,9 +196,15 @@ fn store(tier: &dyn Tier, number: u64, options: PutOptions, seed: u64) -> bool {
     block_on(of(tier).compare_and_set(&key, &frame, options)).expect("it succeeds")
 }
 
+fn drop_if(tier: &dyn Tier, options: PutOptions, cause: RemovalCause) -> bool {
+    let key = sample::key(1);
+    let removed = of(tier).compare_and_remove(&key, options.if_version, cause);
+    block_on(removed).expect("it succeeds")
+}
+
 fn remove_if(tier: &dyn Tier, number: u64, options: PutOptions) -> bool {
     let key = sample::key(number);
-    let removed = of(tier).compare_and_remove(&key, options.if_version);
+    let removed = of(tier).compare_and_remove(&key, options.if_version, RemovalCause::Requested);
     block_on(removed).expect("it succeeds")
 }
 

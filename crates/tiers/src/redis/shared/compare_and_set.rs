@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use larder_core::frame::{FIXED_LEN, Frame};
 use larder_core::key::EncodedKey;
-use larder_core::tier::{ConditionalPut, EntryVersion, LastRemoval, PutOptions, VersionedFrame};
+use larder_core::tier::{
+    ConditionalPut, EntryVersion, LastRemoval, PutOptions, RemovalCause, VersionedFrame,
+};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use redis::{Cmd, Value};
 
@@ -33,8 +35,9 @@ const IDENTITY_AT: usize = FIXED_LEN - 8;
 /// Keys: entry, tombstone, epoch record, then the entries of the other versions to replace. Arguments: the
 /// epoch; the label of this version and those of the others, separated by spaces; the expected entry and
 /// tombstone words, combined by XOR; the frame, empty for a removal; its lifetime in milliseconds or nothing;
-/// and, if it removes an entry or replaces entries of other versions, a tombstone value and its lifetime.
-/// Returns 1 if the entry was changed, 0 if something else had changed it, and 2 if a program version is in use that the caller does not know.
+/// and, if it removes an entry or replaces entries of other versions, a tombstone and its lifetime.
+/// Returns 1 if the entry was changed, 0 if something else had changed it, 2 if a program version is in use
+/// that the caller does not know, and 3 for a removal of an absent entry.
 const COMPARE_AND_SET: &str = "\
     local function text(answer) return type(answer) == 'string' and answer or '' end \
     local record, known, is_listed = text(redis.pcall('GET', KEYS[3])), {}, false \
@@ -51,15 +54,26 @@ const COMPARE_AND_SET: &str = "\
         local seen = bit.bxor(entry:byte(at) or 0, removal:byte(at) or 0) \
         if seen ~= ARGV[3]:byte(at) then return 0 end \
     end \
-    if ARGV[4] == '' then redis.call('UNLINK', KEYS[1]) \
+    local answer = 1 \
+    if ARGV[4] == '' then if redis.call('UNLINK', KEYS[1]) == 0 then answer = 3 end \
     elseif ARGV[5] ~= '' then redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[5]) \
     else redis.call('SET', KEYS[1], ARGV[4]) end \
     if #KEYS > 3 or ARGV[4] == '' then redis.call('SET', KEYS[2], ARGV[6], 'PX', ARGV[7]) end \
     for at = 4, #KEYS do redis.call('UNLINK', KEYS[at]) end \
-    return 1";
+    return answer";
 
 /// The script's result for an unknown program version.
 const UNKNOWN_VERSION: i64 = 2;
+
+/// The script's result for the removal of an absent entry.
+const WAS_ABSENT: i64 = 3;
+
+/// What a conditional change does.
+#[derive(Clone, Copy)]
+enum ConditionalChange<'a> {
+    Put(&'a Frame),
+    Remove(RemovalCause),
+}
 
 /// How many times a write is retried because another program version began to use the cache.
 const ATTEMPTS: u32 = 8;
@@ -116,11 +130,7 @@ impl Inner {
             Value::BulkString(random) => word(random),
             _ => 0,
         };
-        let last_removal = match removal {
-            0 => LastRemoval::None,
-            removal if self.tombstones.is_own(removal) => LastRemoval::Own,
-            _ => LastRemoval::Other,
-        };
+        let last_removal = self.tombstones.origin(removal);
         let version = EntryVersion::new(entry_word(frame.as_ref()) ^ removal ^ epoch);
         VersionedFrame { frame, version, last_removal }
     }
@@ -163,28 +173,32 @@ impl Inner {
         frame: &Frame,
         options: PutOptions,
     ) -> Result<bool> {
-        self.change_if(key, || self.put_command(key, frame, options)).await
+        Ok(self.change_if(key, || self.put_command(key, frame, options)).await? != 0)
     }
 
     pub(in crate::redis) async fn compare_and_remove(
         &self,
         key: &EncodedKey,
         if_version: EntryVersion,
+        cause: RemovalCause,
     ) -> Result<bool> {
-        let options = PutOptions { if_version, all_program_versions: true };
-        let changed = self.change_if(key, || Ok(self.change_command(key, None, options))).await?;
-        self.subtract_removed(key, i64::from(changed));
-        Ok(changed)
+        // The entry of another program version may still be right.
+        let options = PutOptions { if_version, all_program_versions: cause == RemovalCause::Requested };
+        let change = || Ok(self.change_command(key, ConditionalChange::Remove(cause), options));
+        let changed = self.change_if(key, change).await?;
+        self.subtract_removed(key, i64::from(changed != 0 && changed != WAS_ABSENT));
+        Ok(changed != 0)
     }
 
-    /// Sends the command of a conditional change, again after a new program version was found.
-    async fn change_if(&self, key: &EncodedKey, command: impl Fn() -> Result<RoutedCmd>) -> Result<bool> {
+    /// Sends the command of a conditional change, again after a new program version was found. Returns the
+    /// script's result.
+    async fn change_if(&self, key: &EncodedKey, command: impl Fn() -> Result<RoutedCmd>) -> Result<i64> {
         let partition = KeyNames::partition(key);
         for _ in 0..ATTEMPTS {
             let answer = self.topology.send(command()?).await?;
             self.mark_changed(key);
             if count(&answer) != UNKNOWN_VERSION {
-                return Ok(count(&answer) == 1);
+                return Ok(count(&answer));
             }
             self.epochs.reread(partition, &self.names, &self.topology).await?;
         }
@@ -222,11 +236,16 @@ impl Inner {
 
     fn put_command(&self, key: &EncodedKey, frame: &Frame, options: PutOptions) -> Result<RoutedCmd> {
         check_len(frame)?;
-        Ok(self.change_command(key, Some(frame), options))
+        Ok(self.change_command(key, ConditionalChange::Put(frame), options))
     }
 
     /// The command that stores a frame, or removes the entry.
-    fn change_command(&self, key: &EncodedKey, frame: Option<&Frame>, options: PutOptions) -> RoutedCmd {
+    fn change_command(
+        &self,
+        key: &EncodedKey,
+        change: ConditionalChange<'_>,
+        options: PutOptions,
+    ) -> RoutedCmd {
         let PutOptions { if_version, all_program_versions } = options;
         let partition = KeyNames::partition(key);
         let record = self.epochs.record(partition);
@@ -242,16 +261,23 @@ impl Inner {
         cmd.arg(&entry.name).arg(self.names.tombstone(&entry.name)).arg(self.names.record(partition));
         cmd.arg(&entry.others).arg(format!("{:016x}", record.epoch)).arg(labels);
         cmd.arg(&identity.to_le_bytes()[..]);
-        match frame {
-            Some(frame) => cmd.arg(FrameArg(frame)),
-            None => cmd.arg(""),
-        };
-        match frame.and_then(|frame| self.millis_left(frame.head())) {
+        let (mut millis_left, mut tombstone) = (None, all_program_versions.then(|| self.tombstones.next()));
+        match change {
+            ConditionalChange::Put(frame) => {
+                cmd.arg(FrameArg(frame));
+                millis_left = self.millis_left(frame.head());
+            }
+            ConditionalChange::Remove(cause) => {
+                cmd.arg("");
+                tombstone = Some(self.tombstones.of(cause));
+            }
+        }
+        match millis_left {
             Some(millis) => cmd.arg(millis),
             None => cmd.arg(""),
         };
-        if all_program_versions {
-            cmd.arg(&self.tombstones.next().to_le_bytes()[..]).arg(removal_life());
+        if let Some(tombstone) = tombstone {
+            cmd.arg(&tombstone.to_le_bytes()[..]).arg(removal_life());
         }
         RoutedCmd { partition, cmd }
     }
@@ -297,7 +323,21 @@ impl Tombstones {
         u64::from(self.tier) << 32 | u64::from(self.count.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn is_own(&self, removal: u64) -> bool {
-        (removal >> 32) as u32 == self.tier
+    /// The tombstone of a removal. That of an outdated entry has an upper half of zero.
+    fn of(&self, cause: RemovalCause) -> u64 {
+        match cause {
+            // Zero would mean no removal.
+            RemovalCause::Requested | RemovalCause::Outdated(0) => self.next(),
+            RemovalCause::Outdated(identity) => u64::from(identity),
+        }
+    }
+
+    fn origin(&self, tombstone: u64) -> LastRemoval {
+        match ((tombstone >> 32) as u32, tombstone as u32) {
+            (0, 0) => LastRemoval::None,
+            (0, identity) => LastRemoval::Outdated(identity),
+            (tier, _) if tier == self.tier => LastRemoval::Own,
+            _ => LastRemoval::Other,
+        }
     }
 }
