@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use equivalent::Equivalent;
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 
 use crate::Result;
 use crate::clock::Time;

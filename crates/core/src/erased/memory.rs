@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use equivalent::Equivalent;
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 
 use super::{AnyForm, Key, Value};
 use crate::Result;

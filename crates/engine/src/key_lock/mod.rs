@@ -36,7 +36,7 @@ use std::sync::atomic::AtomicUsize;
 use std::task::Poll;
 
 use event_listener::EventListener;
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 use larder_core::erased::Key;
 use larder_core::{Error, ErrorKind, Result};
 use smallvec::SmallVec;

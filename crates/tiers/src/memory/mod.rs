@@ -11,7 +11,7 @@ mod sharded;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 use larder_core::Result;
 use larder_core::key::Equivalent;
 use larder_core::memory::{

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 use larder_core::clock::Time;
 use larder_core::entry_meta::Freshness;
 use larder_core::erased::{AnyForm, EncodeKey, Key, Memory, Value};

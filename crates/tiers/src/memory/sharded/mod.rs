@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 use larder_core::clock::Time;
 use larder_core::entry_meta::Freshness;
 use larder_core::key::Equivalent;

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 use larder_core::Result;
 use larder_core::key::Equivalent;
 use larder_core::memory::{
