@@ -163,9 +163,16 @@ impl Adaptive {
     /// that have to leave for it.
     fn contest(&mut self, slots: &mut Slots, candidate: u32, keep: Option<u32>, uses: &dyn Uses) -> u32 {
         match self.coldest(slots, keep, uses) {
-            Some(coldest) if self.frequency(slots, candidate) > self.frequency(slots, coldest) => coldest,
+            Some(coldest) if self.is_denser(slots, candidate, coldest) => coldest,
             _ => candidate,
         }
+    }
+
+    /// Whether an entry has more uses per unit of weight than another one.
+    fn is_denser(&self, slots: &Slots, slot: u32, other: u32) -> bool {
+        let uses = |slot| u64::from(self.frequency(slots, slot));
+        let weight = |slot| u64::from(slots.weight(slot).max(1));
+        uses(slot) * weight(other) > uses(other) * weight(slot)
     }
 
     /// The entry that the main queue evicts next.
