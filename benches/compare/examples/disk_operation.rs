@@ -10,6 +10,7 @@
 
 use std::hint::black_box;
 use std::path::Path;
+use std::time::Instant;
 
 use larder::{Cache, Compress};
 
@@ -60,6 +61,34 @@ fn sled(case: &str, dir: &Path, value: &[u8], operations: u64) {
     }
 }
 
+/// Puts as many keys in no order into a budget of 512 MiB, then reads the last ones; prints times.
+fn fill(dir: &Path, value: &[u8], count: u64) {
+    let builder = larder::bcache::<u64, Vec<u8>>("fill").dir(dir).disk_bytes(512 << 20);
+    let cache = builder.memory_bytes(0).compress(Compress::None).build().expect("the cache opens");
+    // An odd factor: every number has one other.
+    let key = |nth: u64| nth.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let (mut times, begun) = (Vec::with_capacity(count as usize), Instant::now());
+    for nth in 0..count {
+        let (value, put) = (value.to_vec(), Instant::now());
+        cache.try_insert(key(nth), value).expect("a tier takes it");
+        times.push(put.elapsed());
+    }
+    let (wall, last) = (begun.elapsed(), count.min((64 << 20) / value.len() as u64));
+    let begun = Instant::now();
+    let found = (0..last).filter(|nth| cache.get(&key(count - 1 - nth * 7919 % last)).is_some()).count();
+    let read = begun.elapsed();
+    let over = times.iter().filter(|time| time.as_millis() >= 6).count();
+    times.sort_unstable();
+    let slow = times[times.len() - 1 - times.len() / 10_000];
+    println!(
+        "put: {} ns in the mean, {slow:?} for one in 10,000, slowest {:?}, {over} over 6 ms; hit: {} ns, {found} of {last} found",
+        wall.as_nanos() as u64 / count,
+        times.last().expect("there was a put"),
+        read.as_nanos() as u64 / last,
+    );
+    cache.close().expect("the cache closes");
+}
+
 /// Prints which part of a budget of 64 MiB is values, after three times the budget was written.
 fn live(dir: &Path, value: &[u8]) {
     let budget = 64 << 20;
@@ -78,7 +107,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [case, bytes, operations] = arguments.as_slice() else {
         eprintln!(
-            "disk_operation hit|put|fronted_hit|file_hit|file_put|sled_hit|sled_put|live BYTES OPERATIONS"
+            "disk_operation hit|put|fronted_hit|file_hit|file_put|sled_hit|sled_put|live|fill BYTES OPERATIONS"
         );
         std::process::exit(2);
     };
@@ -87,6 +116,9 @@ fn main() {
     let dir = tempfile::tempdir().expect("a directory is made");
     if case == "live" {
         return live(dir.path(), &value);
+    }
+    if case == "fill" {
+        return fill(dir.path(), &value, number(operations));
     }
     let run = if case.starts_with("sled") { sled } else { larder };
     run(case, dir.path(), &value, number(operations));
