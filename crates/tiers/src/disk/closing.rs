@@ -40,6 +40,7 @@ impl DiskTier {
         }
         *compaction = None;
         self.dir_handle.close();
+        self.layout.deferred().finish();
         let Some(store) = self.state.write().take() else { return Ok(()) };
         let room = self.budget.room();
         self.budget.set(0);

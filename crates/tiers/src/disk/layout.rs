@@ -18,9 +18,11 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use larder_core::{Error, ErrorKind, Result};
 
+use crate::disk::space::deferred::Deferred;
 use crate::durable_sync::sync_dir;
 use crate::private_file;
 
@@ -45,12 +47,13 @@ pub(in crate::disk) const NUMBER_MAX: u64 = u64::MAX / 2;
 #[derive(Clone, Debug)]
 pub(in crate::disk) struct Layout {
     dir: PathBuf,
+    deferred: Arc<Deferred>,
 }
 
 impl Layout {
     /// Creates missing directories, and deletes databases that were set aside earlier.
     pub(in crate::disk) fn prepare(dir: PathBuf) -> Result<Self> {
-        let layout = Self { dir };
+        let layout = Self { dir, deferred: Arc::default() };
         make_private(&layout.dir).map_err(|error| unavailable(&layout.dir, error))?;
         for dir in layout.folders() {
             make_private(&dir).map_err(|error| unavailable(&dir, error))?;
@@ -70,6 +73,11 @@ impl Layout {
     /// The directory itself.
     pub(in crate::disk) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// What is deleted, and released a part at a time.
+    pub(in crate::disk) fn deferred(&self) -> &Deferred {
+        &self.deferred
     }
 
     fn folders(&self) -> [PathBuf; 4] {

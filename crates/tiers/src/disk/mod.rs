@@ -54,15 +54,14 @@ mod check;
 mod closing;
 mod copy;
 mod counts;
-mod eviction;
 mod heads;
 mod layout;
 mod loss;
 mod recovery;
-mod relief;
 mod reopen;
 mod row;
 mod snapshot;
+mod space;
 mod store;
 mod table;
 #[cfg(test)]
@@ -207,7 +206,7 @@ impl DiskTier {
             expiry_search: RateLimit::default(),
             last_reopen: Mutex::new(None),
         };
-        tier.budget.fit_to_free_space(tier.available());
+        tier.fit_budget();
         tier.tidy_up(&mut tier.compaction.write());
         Ok(tier)
     }

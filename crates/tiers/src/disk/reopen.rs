@@ -74,7 +74,7 @@ impl DiskTier {
             Ok(store) => {
                 tracing::warn!(target: "larder", "the disk tier was reopened after a failure");
                 *state = Some(store);
-                self.budget.fit_to_free_space(self.available());
+                self.fit_budget();
                 self.needs_reopen.store(false, Ordering::Release);
                 self.has_half_replaced.store(false, Ordering::Release);
             }

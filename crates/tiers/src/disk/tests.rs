@@ -21,8 +21,8 @@ use larder_core::tier::{Tier, Usage};
 use larder_core::{Bytes, Durability, ErrorKind, Result};
 use tempfile::TempDir;
 
-use crate::disk::eviction::Survivors;
 use crate::disk::row::{Pointer, RowKey};
+use crate::disk::space::eviction::Survivors;
 use crate::disk::store::Store;
 use crate::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
 use crate::disk_budget::DiskBudget;

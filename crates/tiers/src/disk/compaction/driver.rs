@@ -9,10 +9,11 @@ use larder_core::{Durability, Error, ErrorKind, Result};
 use crate::disk::DiskTier;
 use crate::disk::compaction::job::CompactionJob;
 use crate::disk::compaction::picker::{Choice, CompactionState, RunStats, memtable_bytes_max};
-use crate::disk::eviction::Survivors;
 use crate::disk::layout::{remove_file, rounded};
 use crate::disk::run::sorted_run::SortedRun;
 use crate::disk::run::writer::RunWriter;
+use crate::disk::space::deferred;
+use crate::disk::space::eviction::Survivors;
 use crate::disk::store::Store;
 use crate::disk::table::memtable::Memtable;
 use crate::disk::table::tables::Tables;
@@ -59,6 +60,7 @@ impl DiskTier {
         if self.rows_due.fetch_add(ROWS_A_PUT, Ordering::Relaxed) < ROWS_AT_ONCE {
             return;
         }
+        self.layout.deferred().step();
         let Some(mut compaction) = self.compaction.try_write() else { return };
         let rows = self.rows_due.swap(0, Ordering::Relaxed).min(8 * ROWS_AT_ONCE);
         if let Err(error) = self.step_compaction(&mut compaction, rows) {
@@ -244,18 +246,20 @@ impl DiskTier {
         let sync_names = || if durability == Durability::Synced { self.layout.sync_names() } else { Ok(()) };
         sync_names()?;
         let (writer, sources) = job.end();
+        let files: Vec<_> = sources.runs.iter().map(|run| deferred::open(run.path())).collect();
         let run = writer.finish(durability)?;
         let number = run.as_ref().map(|run| run.number);
         let mut done = sync_names();
         let takes_frozen = sources.frozen && done.is_ok();
         let mut removed = Vec::new();
-        for run in sources.runs {
+        for (run, file) in sources.runs.into_iter().zip(files) {
             // The rename of the new run replaced an old run of the same number.
             let is_replaced = Some(run.number) == number;
             if !is_replaced {
                 done = done.and_then(|()| remove_file(run.path())).and_then(|()| sync_names());
             }
             if is_replaced || done.is_ok() {
+                self.layout.deferred().add_file(file, Some(Arc::clone(&run) as _));
                 removed.push(run);
             }
         }
@@ -278,7 +282,9 @@ impl DiskTier {
             let evicted = run.counts.live().saturating_sub(run.live_copies().live());
             self.evictions.fetch_add(evicted, Ordering::Relaxed);
         }
-        if let Some(Memtable { number, withdrawals, .. }) = frozen {
+        if let Some(memtable) = frozen {
+            let Memtable { number, withdrawals, .. } = memtable;
+            self.layout.deferred().add_rows(memtable);
             let dropped = self.layout.discard_databases(number);
             let dropped = dropped.and_then(|()| self.with_store(|store| store.drop_journals(withdrawals)));
             if let Err(error) = dropped {

@@ -16,10 +16,10 @@ use std::sync::Arc;
 use larder_core::Result;
 use sled::IVec;
 
-use crate::disk::eviction::Survivors;
 use crate::disk::row::{REMOVED, Row};
 use crate::disk::run::sorted_run::{Cursor, Found, SortedRun};
 use crate::disk::run::writer::RunWriter;
+use crate::disk::space::eviction::Survivors;
 use crate::disk::store::Store;
 use crate::disk::table::memtable::{Memtable, Rows};
 

@@ -1,7 +1,7 @@
 //! Chooses the next step of compaction or eviction, as a pure function of a [`CompactionState`].
 
-use crate::disk::eviction::Survivors;
 use crate::disk::segment::files::Sealed;
+use crate::disk::space::eviction::Survivors;
 
 /// Above this number, segments are merged even within the budget, because each holds a file open.
 const SEGMENTS_MAX: usize = 512;

@@ -345,7 +345,7 @@ impl Journal {
         while let Some(oldest) = files.keys().next().copied().filter(|oldest| *oldest < number) {
             let path = self.layout.journal(oldest);
             let bytes = rounded_len(&path);
-            remove_file(&path)?;
+            self.layout.deferred().delete(&path, None)?;
             files.remove(&oldest);
             if self.durability == Durability::Synced {
                 // The next file may not be gone before this one.

@@ -8,7 +8,6 @@
 //!   budget between 1 and 64 MiB, and at least a 256th of the budget.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 
 use larder_core::{Bytes, Result};
@@ -226,11 +225,9 @@ impl Segments {
     /// counted, and the next open tries again.
     pub(in crate::disk) fn delete(&self, number: u64) {
         let Some(segment) = self.table.write().remove(&number) else { return };
-        match std::fs::remove_file(segment.path()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(target: "larder", path = %segment.path().display(), %error, "cannot delete a segment");
-            }
-            _ => self.budget.shrink(rounded(segment.len())),
+        match self.layout.deferred().delete(segment.path(), Some(Arc::clone(&segment) as _)) {
+            Err(error) => tracing::warn!(target: "larder", %error, "cannot delete a segment"),
+            Ok(()) => self.budget.shrink(rounded(segment.len())),
         }
     }
 

@@ -89,6 +89,12 @@ impl Memtable {
         &self.shards[row::stripe(row) % SHARDS]
     }
 
+    /// Frees the rows of one shard. Returns whether there were any.
+    pub(in crate::disk) fn release_some(&self) -> bool {
+        let rows = self.shards.iter().find(|shard| !shard.read().is_empty());
+        rows.map(|shard| std::mem::take(&mut *shard.write())).is_some()
+    }
+
     /// Bytes that the rows take in a file, about.
     pub(in crate::disk) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)

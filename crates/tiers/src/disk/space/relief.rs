@@ -15,10 +15,10 @@ use larder_core::{Durability, Result};
 use sled::IVec;
 
 use crate::disk::DiskTier;
-use crate::disk::eviction::{Survivors, pointer_into};
 use crate::disk::layout::{remove_file, rounded};
 use crate::disk::reopen::PROBE_BYTES;
 use crate::disk::row::{self, Pointer, Row};
+use crate::disk::space::eviction::{Survivors, pointer_into};
 use crate::disk::store::Store;
 use crate::durable_sync::available;
 use crate::pressure::{self, Shortage};
@@ -47,17 +47,24 @@ impl DiskTier {
         )
     }
 
-    /// Bytes of the disk that this process may take.
+    /// Bytes of the disk that this process may take, with those that deleted files still take.
     pub(in crate::disk) fn available(&self) -> Option<u64> {
-        available(self.layout.dir()).map(|(bytes, _)| bytes)
+        let (bytes, _) = available(self.layout.dir())?;
+        Some(bytes + self.layout.deferred().bytes())
     }
 
     /// Fits the budget to the free space, if a check is due. `bytes` are about to be written.
     pub(in crate::disk) fn fit_budget_if_due(&self, bytes: u64) {
         if self.budget.is_due(bytes) {
             self.enforce_budget_if_free();
-            self.budget.fit_to_free_space(self.available());
+            self.fit_budget();
         }
+    }
+
+    /// Fits the budget to the free space.
+    pub(in crate::disk) fn fit_budget(&self) {
+        self.budget.fit_to_free_space(self.available());
+        self.layout.deferred().set_off(self.budget.is_short());
     }
 
     /// Removes expired entries, if the disk has less room than the budget.
@@ -73,10 +80,10 @@ impl DiskTier {
     }
 
     fn free_space(&self, shortage: Shortage) -> Result<()> {
-        let made = match shortage {
+        let made = self.layout.deferred().at_once(|| match shortage {
             Shortage::Room => self.make_room_on_disk(),
             Shortage::Handles => self.free_handle(),
-        };
+        });
         if self.needs_reopen.load(Ordering::Acquire) {
             self.reopen_now();
         }
