@@ -27,7 +27,7 @@ const THREADS: usize = 3;
 /// The smallest budget, with which a database becomes a sorted run every few restarts.
 const SMALL: u64 = 16 << 20;
 
-/// Lengths below and above the limits of segments (1 KiB of frame) and of files.
+/// Lengths below and above the limits of segments (2 KiB of frame) and of files.
 const LENS: [usize; 8] = [0, 100, 1_000, 1_900, 2_100, 4_100, 9_000, 40_000];
 
 fn work() -> Workload {

@@ -70,6 +70,17 @@ pub struct Encoded {
     pub bytes: Bytes,
 }
 
+/// An encoding that is a part of the value.
+#[derive(Debug)]
+pub struct Plain<V> {
+    /// As in [`Encoded`].
+    pub codec: CodecId,
+    /// As in [`Encoded`].
+    pub shape: u64,
+    /// Returns the encoding.
+    pub bytes: fn(&V) -> &[u8],
+}
+
 /// Encodes and decodes values.
 ///
 /// # Behavior
@@ -98,6 +109,11 @@ pub trait ValueCodec<V>: Send + Sync + 'static {
 
     /// Encodes `value`.
     fn encode(&self, value: &V) -> Result<Encoded>;
+
+    /// The encoding of every value, if it is a part of the value. Then a large value is encoded without a copy.
+    fn plain(&self) -> Option<Plain<V>> {
+        None
+    }
 
     /// Decodes a value.
     fn decode(&self, encoded: Encoded) -> Result<V>;

@@ -18,7 +18,7 @@ use super::named::Named;
 use super::native::Native;
 use super::proof::{Measured, Proofs};
 use super::shape::{self, Shape};
-use super::{Codec, Encoded, ValueCodec};
+use super::{Codec, Encoded, Plain, ValueCodec};
 use crate::frame::CodecId;
 use crate::{Error, ErrorKind, Result};
 
@@ -188,6 +188,11 @@ impl<V: Serialize + DeserializeOwned + 'static> ValueCodec<V> for Values<V> {
         }
         let encoded = self.by_position(value)?;
         encoded.map_or_else(|| self.named(Named::MessagePack, value), Ok)
+    }
+
+    fn plain(&self) -> Option<Plain<V>> {
+        let Native { codec, shape, bytes, .. } = self.native.as_ref()?;
+        Some(Plain { codec: *codec, shape: *shape, bytes: (*bytes)? })
     }
 
     fn decode(&self, encoded: Encoded) -> Result<V> {

@@ -11,9 +11,10 @@ use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use equivalent::Equivalent;
 
-use crate::codec::{Encoded, ValueCodec};
+use crate::codec::{Encoded, Plain, ValueCodec};
 use crate::frame::CodecId;
 use crate::key::{EncodedKey, KeyCodec, Lookup};
 use crate::{Error, ErrorKind, Result};
@@ -335,11 +336,33 @@ where
     }
 
     fn encode(&self, value: &Value) -> Result<Encoded> {
-        self.codec.encode(value.downcast_ref().ok_or_else(of_another_type)?)
+        let typed = value.downcast_ref().ok_or_else(of_another_type)?;
+        match self.codec.plain() {
+            Some(Plain { codec, shape, bytes }) if bytes(typed).len() >= SHARED_BYTES_MIN => {
+                let bytes = Bytes::from_owner(ValueBytes { value: value.clone(), bytes });
+                Ok(Encoded { codec, shape, bytes })
+            }
+            _ => self.codec.encode(typed),
+        }
     }
 
     fn decode(&self, encoded: Encoded) -> Result<Value> {
         self.codec.decode(encoded).map(Value::new)
+    }
+}
+
+/// An encoding of at least this many bytes shares the memory of its value, if it is a part of it.
+const SHARED_BYTES_MIN: usize = 16 << 10;
+
+/// The bytes of a value that are its encoding.
+struct ValueBytes<V> {
+    value: Value,
+    bytes: fn(&V) -> &[u8],
+}
+
+impl<V: 'static> AsRef<[u8]> for ValueBytes<V> {
+    fn as_ref(&self) -> &[u8] {
+        self.value.downcast_ref().map_or(&[], self.bytes)
     }
 }
 

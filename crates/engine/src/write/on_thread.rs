@@ -69,7 +69,9 @@ impl Engine {
             // The futures try once more, and then the alternatives.
             return block_on(self.store_with_seq(hash, key, prepared));
         }
-        let PreparedEntry { value, terms, created, weight, load_cost, stamp, .. } = prepared;
+        let PreparedEntry { value, terms, created, weight, load_cost, stamp, plan, .. } = prepared;
+        // The payload may share the memory of the value, which memory takes over.
+        drop((plan, frame));
         let entry = StoredEntry { name, key, value, terms, created, weight, load_cost, copy_tag: None };
         let stored = Ok(Stored::at(placement, stamp));
         let stored = self.end_store(entry, Writer::Caller, stored);

@@ -246,6 +246,7 @@ impl DiskTier {
         self.fit_budget_if_due(bytes);
         self.retry_when_full(|| self.put_once(key, frame))?;
         self.advance_compaction();
+        self.layout.deferred().release_for(frame.len() as u64);
         self.freeze_if_due();
         Ok(())
     }

@@ -81,6 +81,7 @@ where
         yields: false,
         len: |array| Ok(encoded_len(array) as u64),
         encode: |array| Ok(encode(array)),
+        bytes: None,
         decode: |bytes| decode(&bytes),
     }
 }

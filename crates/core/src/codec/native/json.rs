@@ -13,13 +13,22 @@ use crate::frame::CodecId;
 use crate::{Error, ErrorKind, Result};
 
 pub(super) fn offer(offer: Offer<'_>) {
-    offer(&mut Some(Native::<Value> { codec: CodecId::Json, shape: 0, yields: true, len, encode, decode }));
+    offer(&mut Some(Native::<Value> {
+        codec: CodecId::Json,
+        shape: 0,
+        yields: true,
+        len,
+        encode,
+        bytes: None,
+        decode,
+    }));
     offer(&mut Some(Native::<Arc<Value>> {
         codec: CodecId::Json,
         shape: 0,
         yields: true,
         len,
         encode,
+        bytes: None,
         decode: |bytes| decode(bytes).map(Arc::new),
     }));
 }

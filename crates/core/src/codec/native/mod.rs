@@ -37,6 +37,8 @@ pub(super) struct Native<V> {
     pub(super) yields: bool,
     pub(super) len: fn(&V) -> Result<u64>,
     pub(super) encode: fn(&V) -> Result<Bytes>,
+    /// The encoding, if it is a part of the value.
+    pub(super) bytes: Option<fn(&V) -> &[u8]>,
     pub(super) decode: fn(Bytes) -> Result<V>,
 }
 

@@ -23,6 +23,7 @@ fn octets(offer: Offer<'_>) {
                 yields: false,
                 len: |value| Ok(value.len() as u64),
                 encode: |value| Ok(Bytes::copy_from_slice(value)),
+                bytes: Some(|value| value),
                 decode: |bytes| Ok(<$type>::from(Vec::from(bytes))),
             }));
         )+};
@@ -34,6 +35,7 @@ fn octets(offer: Offer<'_>) {
         yields: false,
         len: |value| Ok(value.len() as u64),
         encode: |value| Ok(value.clone()),
+        bytes: None,
         decode: Ok,
     }));
 }
@@ -47,6 +49,7 @@ fn text(offer: Offer<'_>) {
                 yields: false,
                 len: |value| Ok(value.len() as u64),
                 encode: |value| Ok(Bytes::copy_from_slice(value.as_bytes())),
+                bytes: Some(|value| value.as_bytes()),
                 decode: |bytes| utf8(bytes).map(<$type>::from),
             }));
         )+};
@@ -76,6 +79,7 @@ fn numbers(offer: Offer<'_>) {
                     value.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
                     Ok(bytes.into())
                 },
+                bytes: None,
                 decode: |bytes| {
                     let (whole, rest) = bytes.as_chunks();
                     if !rest.is_empty() {

@@ -12,6 +12,7 @@ pub(super) fn offer(offer: Offer<'_>) {
         yields: false,
         len: natural::Image::encoded_len,
         encode: natural::Image::encode,
+        bytes: None,
         decode: |bytes| natural::Image::decode(&bytes),
     }));
     #[cfg(feature = "arrow")]
@@ -21,6 +22,7 @@ pub(super) fn offer(offer: Offer<'_>) {
         yields: false,
         len: natural::Frame::encoded_len,
         encode: natural::Frame::encode,
+        bytes: None,
         decode: natural::Frame::decode,
     }));
 }

@@ -60,7 +60,6 @@ impl DiskTier {
         if self.rows_due.fetch_add(ROWS_A_PUT, Ordering::Relaxed) < ROWS_AT_ONCE {
             return;
         }
-        self.layout.deferred().step();
         let Some(mut compaction) = self.compaction.try_write() else { return };
         let rows = self.rows_due.swap(0, Ordering::Relaxed).min(8 * ROWS_AT_ONCE);
         if let Err(error) = self.step_compaction(&mut compaction, rows) {
