@@ -146,3 +146,15 @@ fn budget_grows_back_when_the_file_system_has_room() {
         cache.close().unwrap();
     }
 }
+
+/// The fault: the calling thread tried once more, so no caller learned that the medium is short.
+#[test]
+fn first_write_on_a_medium_that_is_short_tells_the_caller() {
+    for open in [disk as fn(&Path) -> _, files] {
+        let Some(mounted) = Mounted::new("size=8m") else { return };
+        let cache = open(mounted.path());
+        let failed = write(&cache, 0..600, 20_000);
+        assert_eq!(failed, 1, "{}", cache.stats());
+        cache.close().unwrap();
+    }
+}

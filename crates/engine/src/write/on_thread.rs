@@ -11,7 +11,7 @@ use larder_core::erased::{Key, Value};
 use larder_core::events::Writer;
 use larder_core::frame::Frame;
 use larder_core::place::Placement;
-use larder_core::{Error, Result};
+use larder_core::{Error, ErrorKind, Result};
 use larder_exec::runtime::{block_on, on_this_thread};
 
 use crate::engine::Engine;
@@ -65,7 +65,10 @@ impl Engine {
         self.release_former_if_expired(&key);
         // As in `replace_beyond`: a reader that finds the new value must not find the old one next.
         self.discard(&key);
-        if self.put_on_thread(&prepared, placement, &frame).is_err() {
+        let put = self.put_on_thread(&prepared, placement, &frame);
+        // A tier that is short of room fails once, so that a caller learns of it: another try would hide that.
+        let is_told = |error: &Error| error.kind() == ErrorKind::Full && placement.alternatives.is_empty();
+        if put.as_ref().is_err_and(|error| !is_told(error)) {
             // The futures try once more, and then the alternatives.
             return block_on(self.store_with_seq(hash, key, prepared));
         }
@@ -73,7 +76,7 @@ impl Engine {
         // The payload may share the memory of the value, which memory takes over.
         drop((plan, frame));
         let entry = StoredEntry { name, key, value, terms, created, weight, load_cost, copy_tag: None };
-        let stored = Ok(Stored::at(placement, stamp));
+        let stored = put.map(|()| Stored::at(placement, stamp));
         let stored = self.end_store(entry, Writer::Caller, stored);
         self.end_write(hash, stored)
     }
@@ -103,5 +106,5 @@ impl Engine {
 }
 
 fn no_home() -> Error {
-    Error::new(larder_core::ErrorKind::Unavailable, "the entry has no home")
+    Error::new(ErrorKind::Unavailable, "the entry has no home")
 }
