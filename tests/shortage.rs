@@ -147,6 +147,21 @@ fn budget_grows_back_when_the_file_system_has_room() {
     }
 }
 
+#[test]
+fn write_that_fails_on_a_short_medium_leaves_no_former_entry() {
+    for open in [disk as fn(&Path) -> _, files] {
+        let Some(mounted) = Mounted::new("size=8m") else { return };
+        let cache = open(mounted.path());
+        assert_eq!(write(&cache, 0..250, 20_000), 0);
+        let is_refused = |key: &u64| cache.try_insert(*key, value(*key, 60_000)).is_err();
+        let refused: Vec<u64> = (0..250).rev().filter(is_refused).collect();
+        assert!(!refused.is_empty(), "it never was short\n{}", cache.stats());
+        let served: Vec<u64> = refused.into_iter().filter(|key| cache.get(key).is_some()).collect();
+        assert!(served.is_empty(), "{served:?}");
+        cache.close().unwrap();
+    }
+}
+
 /// The fault: the calling thread tried once more, so no caller learned that the medium is short.
 #[test]
 fn first_write_on_a_medium_that_is_short_tells_the_caller() {

@@ -17,6 +17,7 @@ use larder_exec::runtime::{block_on, on_this_thread};
 use crate::engine::Engine;
 use crate::key_lock::{TryLock, WriteTurn};
 use crate::tier_stack::tier_handle::TierHandle;
+use crate::write::forget;
 use crate::write::prepared_entry::{NewValue, PreparedEntry};
 use crate::write::stored::{Stored, StoredEntry};
 
@@ -68,9 +69,14 @@ impl Engine {
         let put = self.put_on_thread(&prepared, placement, &frame);
         // A tier that is short of room fails once, so that a caller learns of it: another try would hide that.
         let is_told = |error: &Error| error.kind() == ErrorKind::Full && placement.alternatives.is_empty();
-        if put.as_ref().is_err_and(|error| !is_told(error)) {
+        match (&put, &self.stack, &prepared.encoded) {
+            (Ok(()), ..) => {}
+            // The former entry is outdated.
+            (Err(error), Some(stack), Some(encoded)) if is_told(error) => {
+                block_on(forget(stack, encoded, prepared.precondition));
+            }
             // The futures try once more, and then the alternatives.
-            return block_on(self.store_with_seq(hash, key, prepared));
+            (Err(_), ..) => return block_on(self.store_with_seq(hash, key, prepared)),
         }
         let PreparedEntry { value, terms, created, weight, load_cost, stamp, plan, .. } = prepared;
         // The payload may share the memory of the value, which memory takes over.

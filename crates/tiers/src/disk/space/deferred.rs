@@ -85,7 +85,8 @@ impl Deferred {
         if self.is_off.load(Ordering::Acquire) {
             return;
         }
-        self.queue.lock().push_back(deleted);
+        let mut queue = self.queue.lock();
+        queue.push_back(deleted);
         self.is_any.store(true, Ordering::Release);
     }
 
@@ -141,7 +142,10 @@ impl Deferred {
 
     /// Releases everything.
     pub(in crate::disk) fn finish(&self) {
-        let deleted = std::mem::take(&mut *self.queue.lock());
+        let mut queue = self.queue.lock();
+        self.is_any.store(false, Ordering::Release);
+        let deleted = std::mem::take(&mut *queue);
+        drop(queue);
         drop(deleted);
     }
 
