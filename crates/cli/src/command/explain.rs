@@ -7,7 +7,7 @@ use larder_core::tier::TierKind;
 use larder_tiers::FileHotKeys;
 use serde::Serialize;
 
-use super::each_cache;
+use super::{CacheHead, each_cache};
 use crate::args::{Arguments, ExplainArguments};
 use crate::catalog::CacheDirectory;
 use crate::entry::{EntryDocument, EntryRecord, EntryState, StoredValue};
@@ -32,11 +32,8 @@ struct Explained {
 struct CacheExplained {
     #[serde(skip)]
     label: String,
-    name: String,
-    program: Option<String>,
-    path: String,
-    is_partial: bool,
-    notes: Vec<String>,
+    #[serde(flatten)]
+    head: CacheHead,
     /// The tier that answers a reader. Absent if a reader gets nothing.
     answer: Option<&'static str>,
     reason: String,
@@ -105,11 +102,7 @@ fn explained(cache: &CacheDirectory, open: &OpenCache, found: &[EntryRecord]) ->
     let (answer, reason) = answer(&whole);
     Ok(CacheExplained {
         label: cache.label(),
-        name: cache.name.clone(),
-        program: cache.program.clone(),
-        path: cache.path.display().to_string(),
-        is_partial: open.is_partial,
-        notes: open.notes.clone(),
+        head: CacheHead::of(cache, open),
         answer: answer.map(TierKind::name),
         reason,
         hot_rank: found.first().and_then(|entry| hot_rank(cache, &entry.key)),
@@ -177,7 +170,7 @@ fn print(cache: &CacheExplained, printer: &mut Printer) -> Outcome<()> {
     if let Some(rank) = cache.hot_rank {
         printer.line(&format!("  number {rank} of the hottest keys: a restart reads it into memory"))?;
     }
-    if cache.is_partial {
+    if cache.head.is_partial {
         printer
             .line("  the disk tier is not shown: another process has it; `larder top` asks that process")?;
     }

@@ -3,7 +3,7 @@
 use larder_core::clock::Time;
 use serde::Serialize;
 
-use super::each_cache;
+use super::{CacheHead, each_cache};
 use crate::args::{Arguments, KeysArguments, SortBy};
 use crate::entry::{EntryDocument, EntryRecord};
 use crate::exit::{Exit, Outcome};
@@ -11,11 +11,8 @@ use crate::printer::{self, Printer, TextTable, escaped_line};
 
 #[derive(Serialize)]
 struct CacheKeys {
-    name: String,
-    program: Option<String>,
-    path: String,
-    is_partial: bool,
-    notes: Vec<String>,
+    #[serde(flatten)]
+    head: CacheHead,
     matched: usize,
     entries: Vec<EntryDocument>,
 }
@@ -50,11 +47,7 @@ pub(super) fn list(
         found.truncate(limit);
         if printer.is_json() {
             caches.push(CacheKeys {
-                name: cache.name.clone(),
-                program: cache.program.clone(),
-                path: cache.path.display().to_string(),
-                is_partial: open.is_partial,
-                notes: open.notes.clone(),
+                head: CacheHead::of(cache, open),
                 matched,
                 entries: found.iter().map(|entry| entry.document(open.now)).collect(),
             });

@@ -16,6 +16,7 @@ mod stats;
 mod tag;
 
 use change::{gc, import, remove};
+use serde::Serialize;
 
 use crate::args::{Arguments, Command};
 use crate::catalog::{self, CacheDirectory};
@@ -94,6 +95,28 @@ fn is_for_servers(command: &Command) -> bool {
             | Command::Completions { .. }
             | Command::Man
     )
+}
+
+/// What the document of every cache begins with.
+#[derive(Default, Serialize)]
+struct CacheHead {
+    name: String,
+    program: Option<String>,
+    path: String,
+    is_partial: bool,
+    notes: Vec<String>,
+}
+
+impl CacheHead {
+    fn of(cache: &CacheDirectory, open: &OpenCache) -> Self {
+        Self {
+            name: cache.name.clone(),
+            program: cache.program.clone(),
+            path: cache.path.display().to_string(),
+            is_partial: open.is_partial,
+            notes: open.notes.clone(),
+        }
+    }
 }
 
 /// Opens each chosen cache for reading and calls `look` with it. Notes go to the standard error. A cache that

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use larder_core::clock::Time;
 use serde::Serialize;
 
-use super::each_cache;
+use super::{CacheHead, each_cache};
 use crate::args::{Arguments, Filter};
 use crate::entry::{EntryRecord, EntryState, codec};
 use crate::exit::Outcome;
@@ -31,11 +31,8 @@ impl Sums {
 
 #[derive(Default, Serialize)]
 struct CacheSums {
-    name: String,
-    program: Option<String>,
-    path: String,
-    is_partial: bool,
-    notes: Vec<String>,
+    #[serde(flatten)]
+    head: CacheHead,
     total: Sums,
     tiers: BTreeMap<&'static str, Sums>,
     states: BTreeMap<&'static str, Sums>,
@@ -64,14 +61,7 @@ struct Statistics {
 pub(super) fn run(arguments: &Arguments, filter: &Filter, printer: &mut Printer) -> Outcome {
     let mut caches = Vec::new();
     let exit = each_cache(arguments, |cache, open| {
-        let mut sums = CacheSums {
-            name: cache.name.clone(),
-            program: cache.program.clone(),
-            path: cache.path.display().to_string(),
-            is_partial: open.is_partial,
-            notes: open.notes.clone(),
-            ..CacheSums::default()
-        };
+        let mut sums = CacheSums { head: CacheHead::of(cache, open), ..CacheSums::default() };
         open.each(|entry| {
             if filter.accepts(&entry, open.now) {
                 sums.add(&entry);
@@ -120,7 +110,7 @@ impl CacheSums {
     }
 
     fn print(&self, label: &str, now: Time, printer: &mut Printer) -> Outcome<()> {
-        printer.line(&format!("{label}  ({})", escaped_line(&self.path)))?;
+        printer.line(&format!("{label}  ({})", escaped_line(&self.head.path)))?;
         let mut table = TextTable::new(&["", "ENTRIES", "BYTES", "VALUES", "UNPACKED"], &[1, 2, 3, 4]);
         let mut row = |name: String, sums: &Sums| {
             let sizes = [sums.frame_bytes, sums.stored_bytes, sums.value_bytes].map(printer::bytes);

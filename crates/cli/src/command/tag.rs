@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use larder_core::frame::CodecId;
 use serde::Serialize;
 
-use super::{each_cache, keys};
+use super::{CacheHead, each_cache, keys};
 use crate::args::{Arguments, Filter, KeysArguments, SortBy, TagArguments};
 use crate::entry::{EntryRecord, EntryState};
 use crate::exit::{Exit, Failure, Outcome};
@@ -30,11 +30,8 @@ struct TagDocument {
 
 #[derive(Serialize)]
 struct CacheTags {
-    name: String,
-    program: Option<String>,
-    path: String,
-    is_partial: bool,
-    notes: Vec<String>,
+    #[serde(flatten)]
+    head: CacheHead,
     matched: usize,
     untagged: u64,
     sealed: u64,
@@ -81,11 +78,7 @@ fn all(arguments: &Arguments, limit: usize, printer: &mut Printer) -> Outcome {
         let matched = counted.tags.len();
         let limit = if limit == 0 { matched } else { limit };
         let document = CacheTags {
-            name: cache.name.clone(),
-            program: cache.program.clone(),
-            path: cache.path.display().to_string(),
-            is_partial: open.is_partial,
-            notes: open.notes.clone(),
+            head: CacheHead::of(cache, open),
             matched,
             untagged: counted.untagged,
             sealed: counted.sealed,

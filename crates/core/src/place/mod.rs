@@ -206,6 +206,20 @@ pub struct TierFacts {
     pub position: Option<Position>,
 }
 
+impl TierFacts {
+    /// The facts about memory that takes entries of up to `bytes_max`. It works.
+    pub const fn of_memory(bytes_max: u64) -> Self {
+        let capability = Capability {
+            stores: true,
+            persistent: false,
+            shared: false,
+            blocking: false,
+            frame_bytes_max: bytes_max,
+        };
+        Self { kind: TierKind::Memory, capability, coherent: true, healthy: true, position: None }
+    }
+}
+
 /// The most tiers of one cache that the user brings.
 pub const OWN_TIERS_MAX: usize = 8;
 /// The most tiers of one cache.

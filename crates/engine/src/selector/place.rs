@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use larder_core::entry_meta::EntryMeta;
 use larder_core::place::{Facts, Placement, TIERS_MAX, TierFacts};
-use larder_core::tier::{Capability, TierKind};
+use larder_core::tier::TierKind;
 
 use crate::engine::{Engine, OVERHEAD};
 use crate::tier_stack::TierStack;
@@ -23,17 +23,8 @@ impl Engine {
     /// As [`place`](Self::place), as if the tier `well` were healthy.
     pub(crate) fn place_with(&self, stack: &TierStack, facts: &Facts, well: Option<TierKind>) -> Placement {
         let memory = TierFacts {
-            kind: TierKind::Memory,
-            capability: Capability {
-                stores: true,
-                persistent: false,
-                shared: false,
-                blocking: false,
-                frame_bytes_max: self.memory_weight_max.saturating_sub(OVERHEAD),
-            },
-            coherent: true,
             healthy: self.memory_weight_max > 0 && self.memory.bounds().entries != Some(0),
-            position: None,
+            ..TierFacts::of_memory(self.memory_weight_max.saturating_sub(OVERHEAD))
         };
         // Most caches have few tiers, and the large array costs more than the choice.
         let (mut few, mut many);

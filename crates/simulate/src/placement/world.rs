@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use larder::{
-    Cache, Capability, Facts, Kind, Lesson, Placement, Result, Selector, TierFacts, TierKind, Usage,
-};
+use larder::{Cache, Facts, Kind, Lesson, Placement, Result, Selector, TierFacts, TierKind, Usage};
 
 use super::store::Storage;
 use super::{Scenario, mix, vary};
@@ -98,19 +96,7 @@ impl<'a> World<'a> {
     fn new(scenario: &'a Scenario) -> Result<Self> {
         let memory = larder::mcache::<u32, u32>("placement").memory_bytes(scenario.memory_bytes);
         let set = scenario.set;
-        let memory_facts = TierFacts {
-            kind: TierKind::Memory,
-            capability: Capability {
-                stores: true,
-                persistent: false,
-                shared: false,
-                blocking: false,
-                frame_bytes_max: scenario.memory_bytes / 4 - 128,
-            },
-            coherent: true,
-            healthy: true,
-            position: None,
-        };
+        let memory_facts = TierFacts::of_memory(scenario.memory_bytes / 4 - 128);
         let tiers = set.tiers.iter().map(|tier| {
             let mut facts = tier.facts(set.sharing);
             facts.capability.frame_bytes_max = tier.bytes_max.min(match tier.kind {
