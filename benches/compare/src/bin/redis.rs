@@ -2,7 +2,7 @@
 //! with `TCP_NODELAY`, driven by its own thread, and used by the calling thread and by a task of a
 //! single-threaded runtime. Rounds are interleaved. Values are incompressible and stored as they are: `Bytes`
 //! in Larder, `Vec<u8>` in redis-rs, the types that each returns without a copy. Arguments choose sizes:
-//! `100`, `10240`, `1044480`.
+//! `100`, `10240`, `1044480`; the argument `throughput` chooses 16 threads and 256 tasks at once.
 //!
 //! `cargo run --release --package larder-compare --bin redis` starts its own `redis-server`. By default glibc
 //! returns blocks of a megabyte to the system and allocates them again, which costs more than a call: with
@@ -34,13 +34,14 @@ fn main() {
     let driver = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let tasks = Builder::new_current_thread().enable_all().build().unwrap();
     let wanted: Vec<usize> = std::env::args().skip(1).filter_map(|size| size.parse().ok()).collect();
+    let throughput_only = std::env::args().any(|argument| argument == "throughput");
     let raw = driver.block_on(connect(&server.url()));
     let caches = caches(&server);
     block_on(raw.clone().set::<_, _, ()>("raw:mark", "0123456789abcdef")).unwrap();
     for (bytes, name, operations) in
         [(100, "100 B", 50), (10 << 10, "10 KiB", 50), ((1 << 20) - 4096, "1 MiB less 4 KiB", 4)]
     {
-        if !wanted.is_empty() && !wanted.contains(&bytes) {
+        if throughput_only || !wanted.is_empty() && !wanted.contains(&bytes) {
             continue;
         }
         let value = sample::payload(1, bytes);
@@ -51,8 +52,12 @@ fn main() {
         threads((name, operations), &raw, &caches.0, &value);
         in_tasks((name, operations), (&raw, &tasks), &caches.1, &value);
     }
-    if wanted.is_empty() {
+    if wanted.is_empty() && !throughput_only {
         batch(&server, &raw, &caches.0);
+    }
+    if wanted.is_empty() {
+        threads_at_once(&raw, &caches.0);
+        tasks_at_once(&server, &caches.1);
     }
 }
 
@@ -151,4 +156,96 @@ fn batch(server: &RedisServer, raw: &MultiplexedConnection, cache: &Cache<u64, B
     println!(
         "\n1000 batches of 100: the server read {reads} times, signs of life and this question among them"
     );
+}
+
+/// The throughput of 16 threads that share a connection: an operation is a call of each of them, so that
+/// 1.1 as the ratio of the times is 0.91 as the ratio of the operations a second.
+fn threads_at_once(raw: &MultiplexedConnection, cache: &Cache<u64, Bytes>) {
+    const THREADS: usize = 16;
+    const CALLS: usize = 200;
+    let value = &sample::payload(1, 100)[..];
+    let get = |at| assert_eq!(block_on(raw.clone().get::<_, Vec<u8>>(name_of(at))).unwrap().len(), 100);
+    let set = |at| block_on(raw.clone().set::<_, _, ()>(name_of(at), value.to_owned())).unwrap();
+    let spread = |call: &(dyn Fn(usize) + Sync)| {
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                scope.spawn(move || (0..CALLS).for_each(|at| call(thread * CALLS + at)));
+            }
+        });
+    };
+    (0..KEYS).for_each(|key| set(key));
+    (0..KEYS).for_each(|key| cache.insert(key as u64, Bytes::copy_from_slice(value)));
+    Row::new(format!("{THREADS} threads, {CALLS} gets of 100 B each; an operation is all of them"), 1)
+        .rounds(ROUNDS / 5)
+        .with("redis-rs", |_| spread(&get))
+        .with("larder", |_| spread(&|at| assert_eq!(cache.get(&key_of(at)).unwrap().len(), 100)))
+        .run();
+    Row::new(format!("{THREADS} threads, {CALLS} sets of 100 B each; an operation is all of them"), 1)
+        .rounds(ROUNDS / 5)
+        .with("redis-rs", |_| spread(&set))
+        .with("larder", |_| spread(&|at| cache.insert(key_of(at), Bytes::copy_from_slice(value))))
+        .run();
+}
+
+/// The throughput of 256 tasks on a runtime of two threads, which also drives the connection of redis-rs.
+fn tasks_at_once(server: &RedisServer, cache: &AsyncCache<u64, Bytes>) {
+    const TASKS: usize = 256;
+    const CALLS: usize = 20;
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let raw = runtime.block_on(connect(&server.url()));
+    let value = Bytes::from(sample::payload(1, 100));
+    let spread = |call: &dyn Fn(usize) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+        let tasks: Vec<_> = (0..TASKS).map(|task| runtime.spawn(call(task * CALLS))).collect();
+        runtime.block_on(async {
+            for task in tasks {
+                task.await.unwrap();
+            }
+        });
+    };
+    Row::new(format!("{TASKS} tasks, {CALLS} gets of 100 B each; an operation is all of them"), 1)
+        .rounds(ROUNDS / 5)
+        .with("redis-rs", |_| {
+            spread(&|first| {
+                let mut raw = raw.clone();
+                Box::pin(async move {
+                    for at in first..first + CALLS {
+                        assert_eq!(raw.get::<_, Vec<u8>>(name_of(at)).await.unwrap().len(), 100);
+                    }
+                })
+            });
+        })
+        .with("larder", |_| {
+            spread(&|first| {
+                let cache = cache.clone();
+                Box::pin(async move {
+                    for at in first..first + CALLS {
+                        assert_eq!(cache.get(&key_of(at)).await.unwrap().len(), 100);
+                    }
+                })
+            });
+        })
+        .run();
+    Row::new(format!("{TASKS} tasks, {CALLS} sets of 100 B each; an operation is all of them"), 1)
+        .rounds(ROUNDS / 5)
+        .with("redis-rs", |_| {
+            spread(&|first| {
+                let (mut raw, value) = (raw.clone(), value.to_vec());
+                Box::pin(async move {
+                    for at in first..first + CALLS {
+                        raw.set::<_, _, ()>(name_of(at), &value[..]).await.unwrap();
+                    }
+                })
+            });
+        })
+        .with("larder", |_| {
+            spread(&|first| {
+                let (cache, value) = (cache.clone(), value.clone());
+                Box::pin(async move {
+                    for at in first..first + CALLS {
+                        cache.insert(key_of(at), value.clone()).await;
+                    }
+                })
+            });
+        })
+        .run();
 }

@@ -130,5 +130,5 @@ impl Connection {
 
 /// No response timeout of the client: callers poll the connection on threads without a timer.
 fn config() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new().set_response_timeout(None)
+    AsyncConnectionConfig::new().set_response_timeout(None).set_pipeline_buffer_size(1024)
 }
