@@ -21,7 +21,7 @@ fn main() {
         return;
     };
     let operations: u64 = operations.parse().unwrap();
-    let value = Bytes::from(sample::payload(1, 100));
+    let value = sample::payload(1, 100);
     match case.strip_prefix("raw_") {
         Some(case) => redis_rs(url, case, operations, &value),
         None => larder(url, case, operations, &value),

@@ -173,7 +173,7 @@ fn threads_at_once(raw: &MultiplexedConnection, cache: &Cache<u64, Bytes>) {
             }
         });
     };
-    (0..KEYS).for_each(|key| set(key));
+    (0..KEYS).for_each(set);
     (0..KEYS).for_each(|key| cache.insert(key as u64, Bytes::copy_from_slice(value)));
     Row::new(format!("{THREADS} threads, {CALLS} gets of 100 B each; an operation is all of them"), 1)
         .rounds(ROUNDS / 5)
@@ -193,7 +193,7 @@ fn tasks_at_once(server: &RedisServer, cache: &AsyncCache<u64, Bytes>) {
     const CALLS: usize = 20;
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let raw = runtime.block_on(connect(&server.url()));
-    let value = Bytes::from(sample::payload(1, 100));
+    let value = sample::payload(1, 100);
     let spread = |call: &dyn Fn(usize) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
         let tasks: Vec<_> = (0..TASKS).map(|task| runtime.spawn(call(task * CALLS))).collect();
         runtime.block_on(async {
