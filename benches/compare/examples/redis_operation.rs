@@ -11,7 +11,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands, AsyncConnectionConfig, Client, IntoConnectionInfo};
 use tokio::runtime::Builder;
 
-const KEYS: u64 = 64;
+const KEYS: u64 = 4096;
 const TASKS: u64 = 256;
 
 fn main() {
@@ -89,7 +89,7 @@ fn in_tasks<F: Future<Output = ()> + Send>(
             let operate = operate.clone();
             runtime.spawn(async move {
                 for at in 0..operations / TASKS {
-                    operate((task + at) % KEYS).await;
+                    operate((task + at * TASKS) % KEYS).await;
                 }
             })
         })

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 type BoxedFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -31,7 +32,7 @@ enum State {
 /// The wakers of all pollers, by poller number. The list is short.
 #[derive(Default)]
 struct Wakers {
-    waiting: Mutex<Vec<(u64, Waker)>>,
+    waiting: Mutex<SmallVec<[(u64, Waker); 1]>>,
     next_number: AtomicU64,
 }
 
@@ -70,6 +71,8 @@ impl SharedFuture {
         }
         drop(future);
         self.end_poll(State::Ended);
+        // This caller has the end. Waking it would poll its task once more for nothing.
+        poller.deregister();
         self.wakers.wake_all();
         Poll::Ready(())
     }
@@ -124,15 +127,19 @@ impl Poller {
             None => waiting.push((self.number, waker.clone())),
         }
     }
-}
 
-impl Drop for Poller {
-    fn drop(&mut self) {
+    fn deregister(&self) {
         let mut waiting = self.wakers.waiting.lock();
         let at = waiting.iter().position(|(number, _)| *number == self.number);
         // Drop the waker after the lock: it may be the last handle of a task.
         let _waker = at.map(|at| waiting.swap_remove(at));
         drop(waiting);
+    }
+}
+
+impl Drop for Poller {
+    fn drop(&mut self) {
+        self.deregister();
     }
 }
 
@@ -180,5 +187,22 @@ mod tests {
         let second = future.poller();
         assert!(future.poll(&second, &mut Context::from_waker(&wakers[1])).is_ready());
         assert!(future.has_ended());
+    }
+
+    #[test]
+    fn caller_that_polls_to_the_end_is_not_woken() {
+        let counts = [(); 2].map(|()| Arc::new(Count::default()));
+        let wakers = counts.clone().map(Waker::from);
+        let mut polls = 0;
+        let shared = SharedFuture::new(std::future::poll_fn(move |_| {
+            polls += 1;
+            if polls > 2 { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        let pollers = [(); 2].map(|()| shared.poller());
+        for (poller, waker) in pollers.iter().zip(&wakers) {
+            assert!(shared.poll(poller, &mut Context::from_waker(waker)).is_pending());
+        }
+        assert!(shared.poll(&pollers[0], &mut Context::from_waker(&wakers[0])).is_ready());
+        assert_eq!(counts.map(|count| count.0.load(Ordering::Relaxed)), [0, 1]);
     }
 }

@@ -26,8 +26,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Many short rounds, so that other load on the machine affects few of them.
 const ROUNDS: usize = 300;
-/// The number of keys, used in turn.
-const KEYS: usize = 64;
+/// The number of keys, used in turn: more than calls at once, so that none waits for another of its key.
+const KEYS: usize = 1024;
 
 fn main() {
     let Some(server) = RedisServer::start() else { return };
@@ -169,7 +169,7 @@ fn threads_at_once(raw: &MultiplexedConnection, cache: &Cache<u64, Bytes>) {
     let spread = |call: &(dyn Fn(usize) + Sync)| {
         std::thread::scope(|scope| {
             for thread in 0..THREADS {
-                scope.spawn(move || (0..CALLS).for_each(|at| call(thread * CALLS + at)));
+                scope.spawn(move || (0..CALLS).for_each(|at| call(at * THREADS + thread)));
             }
         });
     };
@@ -195,7 +195,7 @@ fn tasks_at_once(server: &RedisServer, cache: &AsyncCache<u64, Bytes>) {
     let raw = runtime.block_on(connect(&server.url()));
     let value = sample::payload(1, 100);
     let spread = |call: &dyn Fn(usize) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
-        let tasks: Vec<_> = (0..TASKS).map(|task| runtime.spawn(call(task * CALLS))).collect();
+        let tasks: Vec<_> = (0..TASKS).map(|task| runtime.spawn(call(task))).collect();
         runtime.block_on(async {
             for task in tasks {
                 task.await.unwrap();
@@ -208,7 +208,7 @@ fn tasks_at_once(server: &RedisServer, cache: &AsyncCache<u64, Bytes>) {
             spread(&|first| {
                 let mut raw = raw.clone();
                 Box::pin(async move {
-                    for at in first..first + CALLS {
+                    for at in (first..).step_by(TASKS).take(CALLS) {
                         assert_eq!(raw.get::<_, Vec<u8>>(name_of(at)).await.unwrap().len(), 100);
                     }
                 })
@@ -218,7 +218,7 @@ fn tasks_at_once(server: &RedisServer, cache: &AsyncCache<u64, Bytes>) {
             spread(&|first| {
                 let cache = cache.clone();
                 Box::pin(async move {
-                    for at in first..first + CALLS {
+                    for at in (first..).step_by(TASKS).take(CALLS) {
                         assert_eq!(cache.get(&key_of(at)).await.unwrap().len(), 100);
                     }
                 })
@@ -231,7 +231,7 @@ fn tasks_at_once(server: &RedisServer, cache: &AsyncCache<u64, Bytes>) {
             spread(&|first| {
                 let (mut raw, value) = (raw.clone(), value.to_vec());
                 Box::pin(async move {
-                    for at in first..first + CALLS {
+                    for at in (first..).step_by(TASKS).take(CALLS) {
                         raw.set::<_, _, ()>(name_of(at), &value[..]).await.unwrap();
                     }
                 })
@@ -241,7 +241,7 @@ fn tasks_at_once(server: &RedisServer, cache: &AsyncCache<u64, Bytes>) {
             spread(&|first| {
                 let (cache, value) = (cache.clone(), value.clone());
                 Box::pin(async move {
-                    for at in first..first + CALLS {
+                    for at in (first..).step_by(TASKS).take(CALLS) {
                         cache.insert(key_of(at), value.clone()).await;
                     }
                 })

@@ -83,11 +83,10 @@ impl Inner {
             let mut answers = self.topology.exchange(requests).await;
             let record = answers.pop().unwrap_or_else(|| Err(missing_answer()));
             let answer = answers.pop().unwrap_or_else(|| Err(missing_answer()));
-            let record = self.epochs.read(&record?);
-            if matches(&record, &cached) {
-                return answer;
+            match self.epochs.confirm(partition, &cached, &record?) {
+                Ok(()) => return answer,
+                Err(record) => Box::pin(self.update_record(partition, record)).await?,
             }
-            Box::pin(self.update_record(partition, record)).await?;
         }
         Err(cleared())
     }
@@ -101,11 +100,10 @@ impl Inner {
             cmd.arg(self.names.record(partition)).arg(self.names.entry(&cached, key));
             let answer = self.topology.send(RoutedCmd { partition, cmd }).await?;
             let [record, value] = list(answer).try_into().map_err(|_| missing_answer())?;
-            let record = self.epochs.read(&record);
-            if matches(&record, &cached) {
-                return Ok(frame(value));
+            match self.epochs.confirm(partition, &cached, &record) {
+                Ok(()) => return Ok(frame(value)),
+                Err(record) => Box::pin(self.update_record(partition, record)).await?,
             }
-            Box::pin(self.update_record(partition, record)).await?;
         }
         Err(cleared())
     }
@@ -123,11 +121,10 @@ impl Inner {
             cmd.arg(self.names.record(partition)).arg(&name).arg(self.names.tombstone(&name));
             let answer = self.topology.send(RoutedCmd { partition, cmd }).await?;
             let [record, value, removal] = list(answer).try_into().map_err(|_| missing_answer())?;
-            let record = self.epochs.read(&record);
-            if matches(&record, &cached) {
-                return Ok((frame(value), removal, cached.epoch));
+            match self.epochs.confirm(partition, &cached, &record) {
+                Ok(()) => return Ok((frame(value), removal, cached.epoch)),
+                Err(record) => Box::pin(self.update_record(partition, record)).await?,
             }
-            Box::pin(self.update_record(partition, record)).await?;
         }
         Err(cleared())
     }
@@ -217,8 +214,7 @@ impl Inner {
         let values = records.split_off(group.records.len());
         let mut outdated = Vec::new();
         for ((partition, cached), record) in group.records.iter().zip(&records) {
-            let record = self.epochs.read(record);
-            if !matches(&record, cached) {
+            if let Err(record) = self.epochs.confirm(*partition, cached, record) {
                 Box::pin(self.update_record(*partition, record)).await?;
                 outdated.push(*partition);
             }
@@ -320,11 +316,6 @@ impl Plan {
         requests.extend(reads);
         (requests, counts)
     }
-}
-
-/// Whether a record matches the cached one.
-fn matches(record: &Option<EpochRecord>, cached: &EpochRecord) -> bool {
-    record.as_ref().is_some_and(|record| record.agrees_with(cached))
 }
 
 /// Writes a frame as one argument without joining its parts first.

@@ -69,6 +69,8 @@ pub(in crate::redis) struct EpochRecord {
     pub(in crate::redis) others: Vec<u32>,
     /// The day on which this version was last registered, in days since the Unix epoch.
     pub(in crate::redis) day: u64,
+    /// The record as the server has it; empty if unknown.
+    pub(in crate::redis) text: Box<[u8]>,
 }
 
 /// A version of the program in an epoch record.
@@ -112,7 +114,7 @@ impl EpochRecord {
     /// Parses a record; `None` if it does not list `version`.
     fn read(text: &[u8], version: u64) -> Option<Self> {
         let (epoch, versions) = Self::listed(text)?;
-        let mut record = Self { epoch, ..Self::default() };
+        let mut record = Self { epoch, text: text.into(), ..Self::default() };
         for ListedVersion { version: of, label, day } in versions {
             match of == version {
                 true => (record.label, record.day) = (label, day),
@@ -160,13 +162,27 @@ impl PartitionEpochs {
 
     /// Parses a record, alone or as a list of one; `None` if it is malformed or does not list this version.
     pub(in crate::redis) fn read(&self, record: &Value) -> Option<EpochRecord> {
-        match record {
-            Value::BulkString(record) => EpochRecord::read(record, self.version),
-            Value::Array(records) => match &records[..] {
-                [Value::BulkString(record)] => EpochRecord::read(record, self.version),
-                _ => None,
-            },
-            _ => None,
+        EpochRecord::read(text(record)?, self.version)
+    }
+
+    /// Whether a record that was read, alone or as a list of one, gives the same key names as the cached one.
+    /// Otherwise returns it as [`read`](Self::read) does.
+    pub(in crate::redis) fn confirm(
+        &self,
+        partition: usize,
+        cached: &EpochRecord,
+        read: &Value,
+    ) -> std::result::Result<(), Option<EpochRecord>> {
+        // Almost always the bytes are the same, and need not be parsed.
+        if text(read).is_some_and(|text| !text.is_empty() && *text == *cached.text) {
+            return Ok(());
+        }
+        match self.read(read) {
+            Some(record) if record.agrees_with(cached) => {
+                self.set(partition, record);
+                Ok(())
+            }
+            record => Err(record),
         }
     }
 
@@ -332,6 +348,18 @@ fn random_label() -> String {
     format!("{:08x}", (random() >> 32).max(1))
 }
 
+/// The text of a record, alone or as a list of one.
+fn text(record: &Value) -> Option<&[u8]> {
+    match record {
+        Value::BulkString(text) => Some(text),
+        Value::Array(records) => match &records[..] {
+            [Value::BulkString(text)] => Some(text),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// 64 random bits.
 pub(in crate::redis) fn random() -> u64 {
     // The keys of the hasher come from the random source of the operating system.
@@ -355,5 +383,24 @@ mod tests {
         }
         let again = EpochRecord { day: 1, ..record.clone() };
         assert!(record.agrees_with(&again), "the day is no part of a name");
+    }
+
+    #[test]
+    fn record_read_again_is_confirmed_if_it_gives_the_same_names() {
+        let epochs = PartitionEpochs::new(7, None);
+        let text = |day: u64, epoch: u64| {
+            let text = format!("{epoch:016x} 0000000000000007@0000beef@{day}");
+            Value::BulkString(text.into_bytes())
+        };
+        let cached = epochs.read(&text(20786, 0xab)).unwrap();
+        assert_eq!(epochs.confirm(0, &cached, &text(20786, 0xab)), Ok(()));
+        assert_eq!(epochs.confirm(0, &cached, &Value::Array(vec![text(20786, 0xab)])), Ok(()));
+        assert_eq!(epochs.confirm(0, &cached, &text(20787, 0xab)), Ok(()), "the day is no part of a name");
+        let other = epochs.confirm(0, &cached, &text(20786, 0xac)).unwrap_err();
+        assert_eq!(other.map(|record| record.epoch), Some(0xac));
+        for unreadable in [Value::Nil, Value::BulkString(Vec::new()), Value::Array(Vec::new())] {
+            assert_eq!(epochs.confirm(0, &cached, &unreadable), Err(None));
+            assert_eq!(epochs.confirm(0, &EpochRecord::default(), &unreadable), Err(None));
+        }
     }
 }
