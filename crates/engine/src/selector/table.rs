@@ -33,41 +33,67 @@ impl Selector for Table {
     fn place(&self, facts: &Facts, tiers: &[TierFacts]) -> Placement {
         let filtered = Filtered::new(facts, tiers);
         let row = row(facts);
-        let order = order(&row, tiers);
-        let is_in = |set: Set, kind: &TierKind| set.has(tiers, *kind);
-        let asked = facts.home.filter(|home| is_in(filtered.usable, home));
+        let order = Order::new(&row, tiers);
+        let asked =
+            facts.home.and_then(|home| Set::of_kind(tiers, home)).filter(|home| home.meets(filtered.usable));
         let rule = if asked.is_some() { "a hint names this home" } else { row.rule };
-        let mut homes = asked.into_iter().chain(order.iter().filter(|kind| is_in(filtered.allowed, kind)));
-        let Some(home) = homes.next() else {
+        let Some(home) = asked.or_else(|| order.iter().find(|tier| tier.meets(filtered.allowed))) else {
             return nowhere(&filtered);
         };
+        let alternatives = [filtered.allowed, filtered.unshared]
+            .into_iter()
+            .flat_map(|set| order.iter().filter(move |tier| tier.meets(set) && !tier.meets(home)));
+        let home_kind = tiers[home.first()].kind;
         Placement {
-            home,
-            copy_in_memory: home != TierKind::Memory
-                && !is_in(filtered.mute, &home)
-                && is_in(filtered.usable, &TierKind::Memory)
+            home: home_kind,
+            copy_in_memory: home_kind != TierKind::Memory
+                && !home.meets(filtered.mute)
+                && Set::of_kind(tiers, TierKind::Memory).is_some_and(|memory| memory.meets(filtered.usable))
                 && copies(facts),
-            alternatives: homes
-                .chain(order.iter().filter(|kind| is_in(filtered.unshared, kind)))
-                .filter(|kind| *kind != home)
-                .collect(),
+            alternatives: alternatives.map(|tier| tiers[tier.first()].kind).collect(),
             rule,
-            warning: if facts.home == asked { filtered.warning } else { Some(HOME_REFUSES) },
+            warning: if facts.home.is_none() || asked.is_some() {
+                filtered.warning
+            } else {
+                Some(HOME_REFUSES)
+            },
             reckoning: None,
         }
     }
 }
 
 /// The tiers of a cache in the order of a row, with those that the user brings.
-fn order(row: &Row, tiers: &[TierFacts]) -> TierList {
-    let is_here = |kind: &TierKind| tiers.iter().any(|tier| tier.kind == *kind);
-    let built_in: TierList = row.order.iter().copied().filter(is_here).collect();
-    if tiers.iter().all(|tier| tier.position.is_none()) {
-        return built_in;
+struct Order {
+    tiers: [Set; TIERS_MAX],
+    len: usize,
+}
+
+impl Order {
+    fn new(row: &Row, tiers: &[TierFacts]) -> Self {
+        let built_in = row.order.iter().filter_map(|kind| Set::of_kind(tiers, *kind));
+        if tiers.iter().all(|tier| tier.position.is_none()) {
+            return Self::of(built_in);
+        }
+        // Memory stays in front of own tiers where it leads the row, not where it is all that is left of it.
+        let lead = row.order.first().copied().filter(|kind| *kind == TierKind::Memory);
+        let built_in: TierList = built_in.map(|tier| tiers[tier.first()].kind).collect();
+        let list = built_in.with_own(lead, tiers.iter().filter_map(|tier| Some((tier.kind, tier.position?))));
+        Self::of(list.iter().filter_map(|kind| Set::of_kind(tiers, kind)))
     }
-    // Memory stays in front of own tiers where it leads the row, not where it is all that is left of it.
-    let lead = row.order.first().copied().filter(|kind| *kind == TierKind::Memory);
-    built_in.with_own(lead, tiers.iter().filter_map(|tier| Some((tier.kind, tier.position?))))
+
+    fn of(sets: impl Iterator<Item = Set>) -> Self {
+        let mut order = Self { tiers: [Set::EMPTY; TIERS_MAX], len: 0 };
+        for (slot, set) in order.tiers.iter_mut().zip(sets) {
+            *slot = set;
+            order.len += 1;
+        }
+        order
+    }
+
+    /// The tiers, each as a set of one.
+    fn iter(&self) -> impl Iterator<Item = Set> + '_ {
+        self.tiers[..self.len].iter().copied()
+    }
 }
 
 fn nowhere(filtered: &Filtered) -> Placement {
@@ -95,8 +121,19 @@ impl Set {
         Self(bits.fold(0, std::ops::BitOr::bitor))
     }
 
-    fn has(self, tiers: &[TierFacts], kind: TierKind) -> bool {
-        tiers.iter().enumerate().any(|(at, tier)| tier.kind == kind && self.0 & 1 << at != 0)
+    /// The set of the tier of this kind.
+    fn of_kind(tiers: &[TierFacts], kind: TierKind) -> Option<Self> {
+        tiers.iter().position(|tier| tier.kind == kind).map(|at| Self(1 << at))
+    }
+
+    /// Whether both have a tier in common.
+    fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// The position of the first tier of a set that is not empty.
+    fn first(self) -> usize {
+        self.0.trailing_zeros() as usize
     }
 
     fn and(self, other: Self) -> Self {
