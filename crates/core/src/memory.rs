@@ -10,7 +10,6 @@ use foldhash::quality::RandomState;
 
 use crate::Result;
 use crate::clock::Time;
-
 use crate::entry_meta::{Freshness, LiveEntryMeta};
 use crate::tier::{EntryVersion, TierKind, Usage};
 
@@ -33,6 +32,15 @@ pub struct Record<V> {
     pub checked: Option<EntryVersion>,
     /// What it takes to have the entry again once it is evicted.
     pub cost: ReloadCost,
+}
+
+/// A key, or a borrowed form of it, with its hash by the [`hasher`](MemoryStore::hasher) of the store.
+#[derive(Clone, Copy, Debug)]
+pub struct Hashed<K> {
+    /// The hash.
+    pub hash: u64,
+    /// The key.
+    pub key: K,
 }
 
 /// What it takes to load an entry again, in 16 bits: from a microsecond to 71 minutes, to a thousandth.
@@ -238,8 +246,7 @@ where
         true
     }
 
-    /// As [`insert`](Self::insert), under a lock of the caller and if `may` returns true. `hash` is that of the
-    /// key by the [`hasher`](Self::hasher).
+    /// As [`insert`](Self::insert), under a lock of the caller and if `may` returns true.
     ///
     /// # Behavior
     /// - Drops `lock` after the record is stored. If the store [releases locks](Self::releases_locks), no
@@ -252,7 +259,7 @@ where
     /// Returns key and record if `may` returned false.
     fn insert_under<L>(
         &self,
-        (hash, key): (u64, K),
+        Hashed { hash, key }: Hashed<K>,
         record: Record<V>,
         lock: L,
         may: impl FnOnce() -> bool,
@@ -267,7 +274,7 @@ where
     /// If `may` returned false.
     fn remove_under<Q: Hash + Equivalent<K> + ?Sized, L>(
         &self,
-        (hash, key): (u64, &Q),
+        Hashed { hash, key }: Hashed<&Q>,
         lock: L,
         may: impl FnOnce() -> bool,
     ) -> std::result::Result<Option<Removed>, NotRemoved> {
@@ -276,7 +283,7 @@ where
     }
 
     /// As [`contains`](Self::contains), with the hash of the key by the [`hasher`](Self::hasher).
-    fn contains_hashed<Q: Hash + Equivalent<K> + ?Sized>(&self, (hash, key): (u64, &Q)) -> bool {
+    fn contains_hashed<Q: Hash + Equivalent<K> + ?Sized>(&self, Hashed { hash, key }: Hashed<&Q>) -> bool {
         let _unused = hash;
         self.contains(key)
     }

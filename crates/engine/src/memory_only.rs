@@ -13,7 +13,7 @@ use larder_core::clock::Time;
 use larder_core::entry_meta::{EntryOptions, LiveEntryMeta};
 use larder_core::erased::{Key, Value};
 use larder_core::key::Equivalent;
-use larder_core::memory::{MemoryStore, NotRemoved, Record, ReloadCost, Removed};
+use larder_core::memory::{Hashed, MemoryStore, NotRemoved, Record, ReloadCost, Removed};
 use larder_core::place::Placement;
 use larder_core::stats::HotCount;
 use larder_core::tier::TierKind;
@@ -92,7 +92,7 @@ impl Engine {
     {
         let is_locked = lock.is_some();
         let may = || (is_locked || self.key_locks.is_idle(hash)) && !self.is_inactive();
-        memory.insert_under((hash, key), record, lock, may)
+        memory.insert_under(Hashed { hash, key }, record, lock, may)
     }
 
     /// Stores a record under the mutex of the key lock, and supersedes what is in progress.
@@ -158,7 +158,7 @@ impl Engine {
     {
         let is_locked = lock.is_some();
         let may = || (is_locked || self.key_locks.is_idle(hash)) && !self.is_ended();
-        memory.remove_under((hash, key), lock, may)
+        memory.remove_under(Hashed { hash, key }, lock, may)
     }
 
     /// Leads the load of a key that memory lacks.
@@ -189,7 +189,7 @@ impl Engine {
         };
         // The entry may have come between the miss and the lead, and a stale one may be there.
         let held = leader.key().and_then(Key::downcast_ref);
-        let is_there = held.is_some_and(|key: &K| memory.contains_hashed((hash, key)));
+        let is_there = held.is_some_and(|key: &K| memory.contains_hashed(Hashed { hash, key }));
         let (encoded, precondition) = (None, Precondition::None);
         if is_there {
             return Ok(self.begin_beside(UncheckedLeader { leader, encoded, precondition }));

@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::cache_keys::Ring;
 use crate::keys::{KeyId, random};
-use crate::segments::{self, FrameCipher, NotAuthentic, PREFIX_LEN, SEALED, SEGMENT, SegmentPart, TAG_LEN};
+use crate::segments::{self, FrameCipher, NotAuthentic, PREFIX_LEN, SEALED, SEGMENT, SegmentId, TAG_LEN};
 
 /// Bytes of the identifier of a key.
 const ID_LEN: usize = 8;
@@ -90,7 +90,7 @@ pub(crate) fn seal(ring: &Arc<Ring>, name: &EncodedKey, plain: &Frame, keeps_off
     let (id, cipher) = begin(ring)?;
     let body = seal_body(&cipher, name, plain.body())?;
     let payload = Payload { len: body.len() as u64, sum: xxh3_64(&body), chunked: false };
-    let head = seal_head((id, &cipher), name, plain.head(), (payload, keeps_offset))?;
+    let head = seal_head(id, &cipher, name, plain.head(), Outer { payload, keeps_offset })?;
     Ok(Frame::from_parts(head, body.into()))
 }
 
@@ -111,12 +111,21 @@ pub(crate) fn too_long() -> Error {
     Error::new(ErrorKind::TooLarge, "the value is too long to be sealed")
 }
 
+/// What of a frame stays readable outside its sealed head.
+pub(crate) struct Outer {
+    /// The sealed body.
+    pub(crate) payload: Payload,
+    /// Whether the offset of the shared clock does.
+    pub(crate) keeps_offset: bool,
+}
+
 /// Seals the head of a frame of the engine, and returns the head of the sealed frame.
 pub(crate) fn seal_head(
-    (id, cipher): (KeyId, &FrameCipher<'_>),
+    id: KeyId,
+    cipher: &FrameCipher<'_>,
     name: &EncodedKey,
     plain: &[u8],
-    (payload, keeps_offset): (Payload, bool),
+    Outer { payload, keeps_offset }: Outer,
 ) -> Result<Vec<u8>> {
     let inner = Head::parse(plain).map_err(|error| Error::new(ErrorKind::Corrupt, error.to_string()))?;
     let kept_until = inner.header.deadline.max(inner.header.stale_deadline);
@@ -128,7 +137,7 @@ pub(crate) fn seal_head(
     let mut content = Vec::with_capacity(plain.len() + ADDED);
     content.extend_from_slice(&id.to_bytes());
     content.extend_from_slice(&cipher.prefix);
-    cipher.seal((0, SegmentPart::Head), &outside.bound(name, &attributes), plain, &mut content)?;
+    cipher.seal(SegmentId::HEAD, &outside.bound(name, &attributes), plain, &mut content)?;
     for part in content.chunks(ATTRIBUTE_MAX) {
         attributes.push(SEALED_HEAD);
         attributes.extend_from_slice(&u16::try_from(part.len()).unwrap_or(u16::MAX).to_le_bytes());
@@ -215,7 +224,7 @@ fn open_sealed_head<'a>(
         return Err(NotAuthentic);
     }
     let mut plain = Vec::with_capacity(sealed.len());
-    cipher.open((0, SegmentPart::Head), &outside.bound(&name, offset), sealed, &mut plain)?;
+    cipher.open(SegmentId::HEAD, &outside.bound(&name, offset), sealed, &mut plain)?;
     let (segments, body_len) = segments::division(payload.len)?;
     let inner = Head::parse(&plain).map_err(|_| NotAuthentic)?;
     if inner.frame_len() != plain.len() as u64 + body_len || inner.len() != plain.len() {

@@ -29,6 +29,17 @@ pub(crate) enum SegmentPart {
     Head = 2,
 }
 
+/// The number and the part of a segment: what makes its nonce unique in its frame.
+#[derive(Clone, Copy)]
+pub(crate) struct SegmentId {
+    pub(crate) number: u32,
+    pub(crate) part: SegmentPart,
+}
+
+impl SegmentId {
+    pub(crate) const HEAD: Self = Self { number: 0, part: SegmentPart::Head };
+}
+
 /// A sealed part that does not authenticate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NotAuthentic;
@@ -41,7 +52,7 @@ pub(crate) struct FrameCipher<'a> {
 }
 
 impl FrameCipher<'_> {
-    fn nonce(&self, number: u32, part: SegmentPart) -> XNonce {
+    fn nonce(&self, SegmentId { number, part }: SegmentId) -> XNonce {
         let mut nonce = XNonce::default();
         nonce[..PREFIX_LEN].copy_from_slice(&self.prefix);
         nonce[PREFIX_LEN..PREFIX_LEN + 4].copy_from_slice(&number.to_be_bytes());
@@ -52,14 +63,14 @@ impl FrameCipher<'_> {
     /// Appends `plain`, sealed, to `out`.
     pub(crate) fn seal(
         &self,
-        (number, part): (u32, SegmentPart),
+        segment: SegmentId,
         bound: &[u8],
         plain: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<()> {
         let begun = out.len();
         out.extend_from_slice(plain);
-        let nonce = self.nonce(number, part);
+        let nonce = self.nonce(segment);
         let tag = self.cipher.encrypt_inout_detached(&nonce, bound, (&mut out[begun..]).into());
         out.extend_from_slice(&tag.map_err(|_| Error::new(ErrorKind::TooLarge, "too long to be sealed"))?);
         Ok(())
@@ -68,7 +79,7 @@ impl FrameCipher<'_> {
     /// Appends what `sealed` holds to `out`. Leaves `out` as it is if it does not authenticate.
     pub(crate) fn open(
         &self,
-        (number, part): (u32, SegmentPart),
+        segment: SegmentId,
         bound: &[u8],
         sealed: &[u8],
         out: &mut Vec<u8>,
@@ -76,7 +87,7 @@ impl FrameCipher<'_> {
         let (plain, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(NotAuthentic)?;
         let begun = out.len();
         out.extend_from_slice(plain);
-        let nonce = self.nonce(number, part);
+        let nonce = self.nonce(segment);
         let buffer = (&mut out[begun..]).into();
         let opened = self.cipher.decrypt_inout_detached(&nonce, bound, buffer, &Tag::from(*tag));
         opened.map_err(|_| {
@@ -86,10 +97,10 @@ impl FrameCipher<'_> {
     }
 }
 
-/// The number and the part of a segment at this place, of so many.
-pub(crate) fn place(at: u64, count: u64) -> Result<(u32, SegmentPart), NotAuthentic> {
+/// The segment of the body at this place, of so many.
+pub(crate) fn place(at: u64, count: u64) -> Result<SegmentId, NotAuthentic> {
     let part = if at + 1 == count { SegmentPart::LastOfBody } else { SegmentPart::Body };
-    Ok((u32::try_from(at).map_err(|_| NotAuthentic)?, part))
+    Ok(SegmentId { number: u32::try_from(at).map_err(|_| NotAuthentic)?, part })
 }
 
 /// How a sealed body of this many bytes is divided: the number of segments, and the bytes in them.

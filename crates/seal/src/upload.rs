@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::cache_keys::Ring;
 use crate::frame::{self, too_long};
 use crate::keys::KeyId;
-use crate::segments::{self, FrameCipher, PREFIX_LEN, SEALED, SEGMENT, SegmentPart};
+use crate::segments::{self, FrameCipher, PREFIX_LEN, SEALED, SEGMENT, SegmentId, SegmentPart};
 
 /// A frame that is being sealed, and written in parts.
 pub(crate) struct SealedUpload {
@@ -74,7 +74,13 @@ impl SealedUpload {
         self.write(tier, &sealed).await?;
         let payload = Payload { len: self.len, sum: self.sum.digest(), chunked: false };
         let cipher = self.cipher()?;
-        let head = frame::seal_head((self.id, &cipher), &self.name, head, (payload, false))?;
+        let head = frame::seal_head(
+            self.id,
+            &cipher,
+            &self.name,
+            head,
+            frame::Outer { payload, keeps_offset: false },
+        )?;
         Ok((self.name, self.inner, head))
     }
 
@@ -87,7 +93,7 @@ impl SealedUpload {
     fn seal_waiting(&mut self, part: SegmentPart, sealed: &mut Vec<u8>) -> Result<()> {
         let number = u32::try_from(self.count).map_err(|_| too_long())?;
         let bound = segments::bound_to_body(self.name.as_bytes());
-        self.cipher()?.seal((number, part), &bound, &self.waiting, sealed)?;
+        self.cipher()?.seal(SegmentId { number, part }, &bound, &self.waiting, sealed)?;
         self.waiting.clear();
         self.count += 1;
         Ok(())

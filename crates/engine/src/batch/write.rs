@@ -17,6 +17,7 @@ use larder_core::{Error, Result};
 use crate::coherence::compare_and_set::Shared;
 use crate::engine::Engine;
 use crate::key_lock::{TryLock, WriteGuard, WriteTurn};
+use crate::write::KeyInTiers;
 use crate::write::prepared_entry::{EarlyWrite, NewValue, PreparedEntry};
 use crate::write::remove::Former;
 use larder_exec::runtime::Runtime;
@@ -170,7 +171,8 @@ impl Engine {
         let encoded = prepared.encoded.clone()?;
         self.drop_conflicts(&encoded).await;
         let base = self.base_of(shared.stack(), &encoded, self.discard_copy(key).flatten());
-        self.clear_homes((shared.stack(), &encoded), prepared.precondition, shared.handle().kind()).await;
+        let at = KeyInTiers { stack: shared.stack(), key: &encoded };
+        self.clear_homes(at, prepared.precondition, shared.handle().kind()).await;
         let frame = prepared.frame(shared.stack(), &encoded)?;
         let copy_tag = self.coherence.copy_tag();
         self.coherence.note_copy(&encoded);

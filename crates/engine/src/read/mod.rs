@@ -43,6 +43,17 @@ pub(crate) struct Found {
     pub(crate) confirmed: bool,
 }
 
+/// Where an answer comes from, and what was recorded before the tier was asked.
+pub(crate) struct ReadFrom<'a> {
+    pub(crate) stack: &'a TierStack,
+    pub(crate) handle: &'a TierHandle,
+    pub(crate) key: &'a EncodedKey,
+    /// Tells whether the entry changed meanwhile; `None` if memory gets no copy.
+    pub(crate) observation: &'a Option<KeyEpoch>,
+    /// What validates a copy in memory.
+    pub(crate) version: Option<EntryVersion>,
+}
+
 impl Found {
     /// Returns the freshness, the value, and the metadata.
     pub(crate) fn into_parts(self) -> (Freshness, Option<Value>, EntryMeta) {
@@ -201,31 +212,20 @@ impl Engine {
 
     /// Checks a frame, and copies it into memory if its placement says so. Counts and removes a
     /// frame that must not be served; the error tells whether it was removed.
-    async fn accept(
-        self: &Arc<Self>,
-        (stack, handle): (&TierStack, &TierHandle),
-        bytes: Bytes,
-        (key, hash): (&EncodedKey, u64),
-        read_at: &(&Option<KeyEpoch>, Option<EntryVersion>),
-    ) -> Result<Found, bool> {
+    async fn accept(self: &Arc<Self>, from: &ReadFrom<'_>, hash: u64, bytes: Bytes) -> Result<Found, bool> {
         uncancellable::if_large(bytes.len() as u64).await;
-        match self.admit((stack, handle), bytes, key, read_at) {
+        match self.admit(from, bytes) {
             Ok(found) => Ok(found),
             // The node that wrote it may be writing it again, and the next write of the key replaces it.
-            Err(Refusal::Over) if handle.is_among_nodes() => Err(false),
-            Err(_) => Err(Box::pin(self.drop_gone(stack, handle, key, hash)).await),
+            Err(Refusal::Over) if from.handle.is_among_nodes() => Err(false),
+            Err(_) => Err(Box::pin(self.drop_gone(from.stack, from.handle, from.key, hash)).await),
         }
     }
 
     /// Checks a frame, and copies it into memory if its placement says so. Counts a frame that must not be
     /// served.
-    fn admit(
-        &self,
-        (stack, handle): (&TierStack, &TierHandle),
-        bytes: Bytes,
-        key: &EncodedKey,
-        (observation, version): &(&Option<KeyEpoch>, Option<EntryVersion>),
-    ) -> Result<Found, Refusal> {
+    fn admit(&self, from: &ReadFrom<'_>, bytes: Bytes) -> Result<Found, Refusal> {
+        let ReadFrom { stack, handle, key, observation, version } = *from;
         let identity = version.map_or(0, |_| identity(&bytes));
         match self.judge(stack, handle, bytes, key) {
             Ok(found) if found.freshness == Freshness::Gone => {
@@ -235,7 +235,7 @@ impl Engine {
             Ok(found) => {
                 if let Some(observation) = observation {
                     let checked = version.and_then(|begun| self.coherence.finish_copy(begun, identity));
-                    self.promote((stack, handle), key, &found, (observation, checked));
+                    self.promote(from, &found, observation, checked);
                 }
                 Ok(found)
             }
@@ -260,13 +260,14 @@ impl Engine {
         Ok(Found { tier: handle.kind(), home: handle.kind(), decoded, freshness, confirmed: true })
     }
 
-    /// Copies a found entry into memory, if its placement says so.
+    /// Copies a found entry into memory, if its placement says so. `checked` is the version that validates the
+    /// copy.
     fn promote(
         &self,
-        (stack, handle): (&TierStack, &TierHandle),
-        encoded: &EncodedKey,
+        from: &ReadFrom<'_>,
         found: &Found,
-        (observation, version): (&KeyEpoch, Option<EntryVersion>),
+        observation: &KeyEpoch,
+        checked: Option<EntryVersion>,
     ) {
         let Decoded { value, header, terms, .. } = &found.decoded;
         let facts = Facts { is_read: true, ..self.facts(header.value_len, header.load_cost, terms) };
@@ -274,19 +275,23 @@ impl Engine {
             return;
         }
         // All code of the user runs before the guard is taken.
-        let Some(key) = self.key_to_promote((stack, encoded), (facts, found.tier)) else { return };
-        let bytes = header.value_len + encoded.as_bytes().len() as u64;
+        let Some(key) = self.key_to_promote(from, facts) else { return };
+        let bytes = header.value_len + from.key.as_bytes().len() as u64;
         let weight = self.weight(&key, value.as_ref(), bytes);
         let record = Record {
             value: value.clone(),
             created: header.created,
             // Numbers of other processes cannot be compared, so the current one is used. It is
             // right: a `clear` since the snapshot makes the claim below fail.
-            stamp: if handle.has_foreign_versions() { self.invalidations.stamp() } else { header.generation },
+            stamp: if from.handle.has_foreign_versions() {
+                self.invalidations.stamp()
+            } else {
+                header.generation
+            },
             terms: self.expiry.live(terms),
             weight,
             home: found.tier,
-            checked: version,
+            checked,
             cost: reload_cost(found.tier, header.load_cost),
         };
         let name = self.events.name(&key);
@@ -295,18 +300,15 @@ impl Engine {
             Some(_guard) if self.is_closed() => {}
             Some(_guard) => {
                 self.keep(key, record);
-                self.events.emit_of(name, |key| Event::Promoted { key, from: handle.kind() });
+                self.events.emit_of(name, |key| Event::Promoted { key, from: from.handle.kind() });
             }
             None => self.counters.superseded.increment(),
         }
     }
 
     /// Returns the key of an entry that was read, if its placement says that memory gets a copy.
-    fn key_to_promote(
-        &self,
-        (stack, encoded): (&TierStack, &EncodedKey),
-        (mut facts, found): (Facts, TierKind),
-    ) -> Option<Key> {
+    fn key_to_promote(&self, from: &ReadFrom<'_>, mut facts: Facts) -> Option<Key> {
+        let ReadFrom { stack, key: encoded, .. } = *from;
         if self.pupil.is_none() {
             let is_copied = self.place(stack, &facts).in_memory();
             return is_copied.then(|| stack.keys.decode(encoded.as_bytes()).ok()).flatten();
@@ -314,7 +316,7 @@ impl Engine {
         let key = stack.keys.decode(encoded.as_bytes()).ok()?;
         facts.key = self.fact_key(&key);
         let is_copied = self.place(stack, &facts).in_memory();
-        self.teach_request(&facts, Some(found));
+        self.teach_request(&facts, Some(from.handle.kind()));
         is_copied.then_some(key)
     }
 }
@@ -356,8 +358,9 @@ impl Read {
         let bytes = frame?;
         let (engine, stack) = (walk.engine, walk.stack);
         let unconfirmed_copy = walk.is_unconfirmed(handle, &bytes).await?;
-        let promotion = (&self.observation, self.version.filter(|_| !unconfirmed_copy));
-        match engine.accept((stack, handle), bytes, (walk.key, walk.hash), &promotion).await {
+        let version = self.version.filter(|_| !unconfirmed_copy);
+        let from = ReadFrom { stack, handle, key: walk.key, observation: &self.observation, version };
+        match engine.accept(&from, walk.hash, bytes).await {
             Ok(found) => Some(if unconfirmed_copy { engine.as_unconfirmed(found) } else { found }),
             Err(was_removed) => {
                 if was_removed && self.is_for_load && handle.is_shared() {

@@ -14,7 +14,7 @@ use larder_exec::runtime::{Blocking, block_on, on_this_thread};
 
 use crate::coherence::CoherencePlan;
 use crate::engine::Engine;
-use crate::read::Found;
+use crate::read::{Found, ReadFrom};
 use crate::tier_stack::TierStack;
 use crate::tier_stack::tier_handle::TierHandle;
 
@@ -38,7 +38,7 @@ impl Engine {
                 let found = block_on(self.seek::<Blocking>(encoded, self.key_locks.hash(key)));
                 self.end_get(found)
             }
-            Ok(Some(encoded)) => self.end_get(self.read_on_thread((stack, key), &encoded)),
+            Ok(Some(encoded)) => self.end_get(self.read_on_thread(stack, key, &encoded)),
             Err(error) => self.end_get(Err(error)),
         }))
     }
@@ -46,7 +46,8 @@ impl Engine {
     /// Asks the tiers in turn, and copies the entry into memory unless it changed meanwhile.
     fn read_on_thread(
         self: &Arc<Self>,
-        (stack, key): (&TierStack, &dyn AnyLookup),
+        stack: &TierStack,
+        key: &dyn AnyLookup,
         encoded: &EncodedKey,
     ) -> Result<Option<Found>> {
         let hash = || self.key_locks.hash(key);
@@ -55,10 +56,14 @@ impl Engine {
         for handle in &stack.tiers {
             match handle.get_blocking(encoded) {
                 Ok(None) => {}
-                Ok(Some(bytes)) => match self.admit((stack, handle), bytes, encoded, &(&observation, None)) {
-                    Ok(found) => return Ok(Some(found)),
-                    Err(_) => drop(block_on(Box::pin(self.drop_gone(stack, handle, encoded, hash())))),
-                },
+                Ok(Some(bytes)) => {
+                    let observation = &observation;
+                    let from = ReadFrom { stack, handle, key: encoded, observation, version: None };
+                    match self.admit(&from, bytes) {
+                        Ok(found) => return Ok(Some(found)),
+                        Err(_) => drop(block_on(Box::pin(self.drop_gone(stack, handle, encoded, hash())))),
+                    }
+                }
                 Err(error) => failure = Some(error),
             }
         }

@@ -35,7 +35,7 @@ use crate::invalidation::log::EntryAge;
 use crate::key_lock::WriteTurn;
 use crate::key_lock::reentrancy;
 use crate::tier_stack::tier_handle::TierHandle;
-use crate::tier_stack::{EncodedPayload, FrameLabel, TierStack};
+use crate::tier_stack::{FrameLabel, TierStack};
 use crate::write::precondition::Precondition;
 use crate::write::prepared_entry::{EarlyWrite, NewValue, Plan, PreparedEntry};
 use crate::write::stored::{Stored, StoredEntry};
@@ -43,6 +43,21 @@ use larder_exec::runtime::Runtime;
 
 /// Maximum attempts at storing an entry that other nodes keep invalidating.
 const RESTAMPS_MAX: u32 = 100;
+
+/// An encoded key, and the tiers that may have its entry.
+#[derive(Clone, Copy)]
+pub(crate) struct KeyInTiers<'a> {
+    pub(crate) stack: &'a TierStack,
+    pub(crate) key: &'a EncodedKey,
+}
+
+/// How a frame is written to the home of its entry.
+struct HomeWrite<'a> {
+    facts: &'a Facts,
+    placement: Placement,
+    stamp: u64,
+    precondition: Precondition,
+}
 
 /// The metadata and sequence number that an entry is stored with, and what storing it requires.
 struct WriteStamp<'a> {
@@ -215,7 +230,7 @@ impl Engine {
         let stored = match (&self.stack, encoded) {
             (Some(stack), Some(encoded)) => {
                 let stamping = WriteStamp { precondition, terms: &terms, stamp, is_written, created, early };
-                self.replace_beyond((stack, &key, &encoded), plan, stamping).await
+                self.replace_beyond(KeyInTiers { stack, key: &encoded }, &key, plan, stamping).await
             }
             _ => Ok(Stored::at(Placement::MEMORY_ONLY, stamp)),
         };
@@ -226,10 +241,12 @@ impl Engine {
     /// Removes the former copy, and stores the entry in the tiers beyond memory.
     async fn replace_beyond(
         &self,
-        (stack, key, encoded): (&TierStack, &Key, &EncodedKey),
+        at: KeyInTiers<'_>,
+        key: &Key,
         plan: Result<Option<Plan>>,
         stamping: WriteStamp<'_>,
     ) -> Result<Stored> {
+        let KeyInTiers { stack, key: encoded } = at;
         self.coherence.note_copy(encoded);
         self.drop_conflicts(encoded).await;
         // Remove the old copy first. A reader that finds the new value in a tier must not find the
@@ -241,7 +258,7 @@ impl Engine {
         };
         // On the heap: this future is part of a load's future, which a recursive function that
         // caches its results has on the stack at every level.
-        let stored = Box::pin(self.store_beyond(stack, encoded, plan, stamping)).await;
+        let stored = Box::pin(self.store_beyond(at, plan, stamping)).await;
         self.note_base(stack, encoded, base);
         stored
     }
@@ -249,24 +266,23 @@ impl Engine {
     /// Writes an entry to the byte tiers. Returns where it was stored.
     async fn store_beyond(
         &self,
-        stack: &TierStack,
-        key: &EncodedKey,
+        at: KeyInTiers<'_>,
         plan: Result<Option<Plan>>,
         stamping: WriteStamp<'_>,
     ) -> Result<Stored> {
         let precondition = stamping.precondition;
         let settled = match plan {
-            Ok(Some(Plan { facts, placement, payload })) => {
+            Ok(Some(plan)) => {
                 if stamping.early.is_none() {
-                    self.clear_homes((stack, key), precondition, placement.home).await;
+                    self.clear_homes(at, precondition, plan.placement.home).await;
                 }
-                self.store_current((stack, key), (&facts, placement), payload, stamping).await
+                self.store_current(at, plan, stamping).await
             }
             Ok(None) => Ok(Stored::at(Placement::MEMORY_ONLY, stamping.stamp)),
             Err(error) => Err(error),
         };
         if settled.is_err() {
-            Box::pin(forget(stack, key, precondition)).await;
+            Box::pin(forget(at.stack, at.key, precondition)).await;
         }
         settled
     }
@@ -276,11 +292,11 @@ impl Engine {
     /// written again over a change that another node made since, a `take` say.
     async fn store_current(
         &self,
-        (stack, key): (&TierStack, &EncodedKey),
-        (facts, placement): (&Facts, Placement),
-        payload: Option<EncodedPayload>,
+        at: KeyInTiers<'_>,
+        Plan { facts, placement, payload }: Plan,
         stamping: WriteStamp<'_>,
     ) -> Result<Stored> {
+        let (KeyInTiers { stack, key }, facts) = (at, &facts);
         let WriteStamp { mut precondition, terms, mut stamp, is_written, created, early } = stamping;
         let mut early = early.filter(|early| early.has_arrived);
         let mut former = None;
@@ -290,8 +306,8 @@ impl Engine {
                 None => {
                     let label = FrameLabel { facts, terms, stamp, created };
                     let frame = payload.clone().map(|payload| stack.frame(key, payload, &label));
-                    let write = (precondition, facts);
-                    self.store_at_home((stack, key), frame.as_ref(), (placement, stamp), write).await?
+                    let write = HomeWrite { facts, placement, stamp, precondition };
+                    self.store_at_home(at, frame.as_ref(), write).await?
                 }
             };
             let Some(placement) = stored.placement else { return Ok(former.unwrap_or(stored)) };
@@ -322,7 +338,7 @@ impl Engine {
     /// tier's entry is no longer trusted.
     pub(crate) async fn clear_homes(
         &self,
-        (stack, key): (&TierStack, &EncodedKey),
+        KeyInTiers { stack, key }: KeyInTiers<'_>,
         precondition: Precondition,
         home: TierKind,
     ) {
@@ -341,10 +357,9 @@ impl Engine {
     /// Writes to the home tier, or to the first alternative that accepts the entry.
     async fn store_at_home(
         &self,
-        (stack, key): (&TierStack, &EncodedKey),
+        KeyInTiers { stack, key }: KeyInTiers<'_>,
         frame: Option<&Frame>,
-        (placement, stamp): (Placement, u64),
-        (precondition, facts): (Precondition, &Facts),
+        HomeWrite { facts, placement, stamp, precondition }: HomeWrite<'_>,
     ) -> Result<Stored> {
         let identity = frame.map_or(0, |frame| identity(frame.head()));
         let (mut failure, mut stay) = (None, None);

@@ -27,6 +27,7 @@ use crate::read::refusal::{is_sealed, note_refusal};
 use crate::read::walk::{Question, Walk};
 use crate::tier_stack::TierStack;
 use crate::tier_stack::tier_handle::TierHandle;
+use crate::write::KeyInTiers;
 use crate::write::precondition::Precondition;
 use larder_exec::runtime::{Blocking, Runtime, block_on};
 
@@ -182,7 +183,7 @@ impl Engine {
             load_cost: None,
         };
         self.drop_conflicts(key).await;
-        self.clear_homes((stack, key), Precondition::None, handle.kind()).await;
+        self.clear_homes(KeyInTiers { stack, key }, Precondition::None, handle.kind()).await;
         self.coherence.note_copy(key);
         let write =
             LocalWrite { stack, key, facts: &facts, home: handle.kind(), precondition: Precondition::None };

@@ -175,8 +175,7 @@ fn open_directory(plan: &mut TieredPlan, seal: &Seal) -> Result<(Option<Arc<Lock
     let locked_dir = Arc::new(LockedDir::open(plan.dir.take(), &plan.name, in_processes)?);
     let budget = DiskBudget::with_clock(plan.disk_bytes, Arc::clone(&plan.clock));
     budget.set_dir(&locked_dir);
-    let of_disk = (&budget, plan.durability);
-    let handles = handles(locked_dir.path(), of_disk, (plan.tiers, in_processes), (&plan.clock, seal))?;
+    let handles = handles(plan, locked_dir.path(), &budget, seal)?;
     Ok((Some(locked_dir), handles))
 }
 
@@ -199,11 +198,10 @@ fn open(mut plan: TieredPlan, parts: ErasedParts) -> Result<Arc<Engine>> {
     handles.extend(null_tier(&plan));
     // After the invalidation log: if that is lost, the tiers of the directory alone are emptied.
     #[cfg(feature = "redis")]
-    let coherence = match plan.shared {
+    let coherence = match plan.shared.take() {
         Some(shared) => {
             let version = seal.version(plan.schema, values.fingerprint());
-            let at = (plan.name.as_str(), &plan.clock, (version, &seal));
-            let (handle, coherence) = open_shared(shared, at, plan.required, plan.hints.sharing)?;
+            let (handle, coherence) = open_shared(&plan, shared, version, &seal)?;
             handles.insert(0, handle); // read before the local tiers
             coherence
         }
@@ -296,17 +294,17 @@ fn invalidations(
 /// error only if Redis is required.
 #[cfg(feature = "redis")]
 fn open_shared(
-    plan: SharedPlan,
-    (name, clock, (version, seal)): (&str, &Arc<dyn Clock>, (u64, &Seal)),
-    required: TierList,
-    sharing: Sharing,
+    plan: &TieredPlan,
+    shared: SharedPlan,
+    version: u64,
+    seal: &Seal,
 ) -> Result<(TierHandle, Option<CoherencePlan>)> {
     use larder_tiers::redis::{RedisOptions, RedisTier};
-    let SharedPlan { url, namespace, lease, coherence, ephemeral_ttl } = plan;
-    let is_distributed = sharing == Sharing::Distributed;
-    let place = format!("redis {namespace}");
+    let SharedPlan { url, namespace, lease, coherence, ephemeral_ttl } = shared;
+    let is_distributed = plan.hints.sharing == Sharing::Distributed;
+    let (name, place) = (plan.name.as_str(), format!("redis {namespace}"));
     let options = RedisOptions {
-        clock: Arc::clone(clock),
+        clock: Arc::clone(&plan.clock),
         version,
         notices: is_distributed,
         ephemeral_ttl,
@@ -319,7 +317,7 @@ fn open_shared(
         Err(error) if error.kind() == ErrorKind::Unsupported => {
             tracing::error!(target: "larder", cache = name, error = %error, "Redis cannot be used; the cache works without it");
         }
-        Err(error) if required.contains(TierKind::Redis) => return Err(error.during("build")),
+        Err(error) if plan.required.contains(TierKind::Redis) => return Err(error.during("build")),
         Err(error) => {
             tracing::warn!(target: "larder", cache = name, error = %error, "Redis is unavailable; the cache works without it until it connects");
         }
@@ -329,7 +327,7 @@ fn open_shared(
     let (bus, invalidations) = seal.shared((Arc::clone(&tier) as _, tier));
     let coherence = is_distributed.then_some(CoherencePlan { bus, invalidations, lease, coherence });
     // No dirty flag: a local directory has no knowledge of the shared tier.
-    Ok((TierHandle::with(sealed, Arc::clone(clock), None), coherence))
+    Ok((TierHandle::with(sealed, Arc::clone(&plan.clock), None), coherence))
 }
 
 fn check_required((required, by): (TierList, &str), has: impl Fn(TierKind) -> bool) -> Result<()> {
@@ -351,13 +349,10 @@ fn has_directory(tier: TierKind) -> bool {
     not(any(feature = "disk", feature = "file")),
     allow(unused_mut, unused_variables, reason = "there are none with Redis alone")
 )]
-fn handles(
-    dir: &Path,
-    (budget, durability): (&Arc<DiskBudget>, Durability),
-    (tiers, shared): (TierList, bool),
-    (clock, seal): (&Arc<dyn Clock>, &Seal),
-) -> Result<Vec<TierHandle>> {
-    let wants = |kind: TierKind| tiers.contains(kind) && (kind == TierKind::File || !shared);
+fn handles(plan: &TieredPlan, dir: &Path, budget: &Arc<DiskBudget>, seal: &Seal) -> Result<Vec<TierHandle>> {
+    let TieredPlan { tiers, durability, ref clock, ref hints, .. } = *plan;
+    let in_processes = hints.sharing == Sharing::Processes;
+    let wants = |kind: TierKind| tiers.contains(kind) && (kind == TierKind::File || !in_processes);
     let mut handles = Vec::new();
     #[cfg(feature = "disk")]
     if wants(TierKind::Disk) {
@@ -373,10 +368,11 @@ fn handles(
     #[cfg(feature = "file")]
     if wants(TierKind::File) {
         use larder_tiers::file::{FileOptions, FileTier};
-        let options = FileOptions { dir: dir.join("files"), shared, budget: budget.share(), durability };
+        let options =
+            FileOptions { dir: dir.join("files"), shared: in_processes, budget: budget.share(), durability };
         let tier = seal.tier(Arc::new(FileTier::open(options)?), "file");
         // No dirty flag: it would make one process clear the entries of the others.
-        handles.push(match shared {
+        handles.push(match in_processes {
             true => TierHandle::with(tier, Arc::clone(clock), None),
             false => handle(dir, tier, clock)?,
         });

@@ -52,6 +52,13 @@ const FIXED: u64 = 4 * BLOCK;
 /// Largest disk usage of the two directories above a file.
 const ABOVE: u64 = 2 * BLOCK;
 
+/// A written upload that becomes the file of an entry.
+struct Replacement<'a> {
+    upload: &'a mut layout::UploadFile,
+    reservation: &'a mut Reservation,
+    until: KnownDeadline,
+}
+
 /// Options of a [`FileTier`].
 #[derive(Debug)]
 pub struct FileOptions {
@@ -205,7 +212,12 @@ impl FileTier {
         let mut reservation = self.make_room(rounded(frame.len() as u64).saturating_add(ABOVE), digest)?;
         let failed = |error| error_at(&self.layout.path(digest), error);
         let mut upload = self.layout.write_upload(frame).map_err(failed)?;
-        self.replace((key, if_version), (&mut upload, &mut reservation), deadline_of(frame.head()))
+        let until = deadline_of(frame.head());
+        self.replace(
+            key,
+            if_version,
+            Replacement { upload: &mut upload, reservation: &mut reservation, until },
+        )
     }
 
     fn check_len(&self, len: u64) -> Result<()> {
@@ -220,9 +232,9 @@ impl FileTier {
     /// the required version.
     fn replace(
         &self,
-        (key, if_version): (&EncodedKey, Option<EntryVersion>),
-        (upload, reservation): (&mut layout::UploadFile, &mut Reservation),
-        until: KnownDeadline,
+        key: &EncodedKey,
+        if_version: Option<EntryVersion>,
+        Replacement { upload, reservation, until }: Replacement<'_>,
     ) -> Result<bool> {
         let (digest, len) = (key.digest(), upload.len());
         self.rescan_if_due(len)?;

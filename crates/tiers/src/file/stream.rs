@@ -11,7 +11,7 @@ use super::eviction::deadline_of;
 use super::index::rounded;
 use super::layout::{self, error_at};
 use super::reservation::Reservation;
-use super::{ABOVE, FileTier, work};
+use super::{ABOVE, FileTier, Replacement, work};
 
 /// An upload: a file being written, and the bytes that are reserved for it.
 #[derive(Debug)]
@@ -69,7 +69,8 @@ impl FileTier {
         }
         self.retry_when_full(|| {
             upload.file.write_front(head).map_err(|error| error_at(self.layout.uploads(), error))?;
-            self.replace((key, None), (&mut upload.file, &mut upload.reservation), deadline_of(head))
+            let FileUpload { file, reservation, .. } = &mut upload;
+            self.replace(key, None, Replacement { upload: file, reservation, until: deadline_of(head) })
                 .map(drop)
         })
     }

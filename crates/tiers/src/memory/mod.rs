@@ -15,7 +15,7 @@ use foldhash::quality::RandomState;
 use larder_core::Result;
 use larder_core::key::Equivalent;
 use larder_core::memory::{
-    Bounds, Lifespan, Lifetimes, MemoryStore, NotRemoved, OnDeparture, Record, Removed, StoreFacts,
+    Bounds, Hashed, Lifespan, Lifetimes, MemoryStore, NotRemoved, OnDeparture, Record, Removed, StoreFacts,
 };
 use larder_core::tier::{TierKind, Usage};
 
@@ -147,7 +147,7 @@ where
     #[inline]
     fn insert_under<L>(
         &self,
-        key: (u64, K),
+        key: Hashed<K>,
         record: Record<V>,
         lock: L,
         may: impl FnOnce() -> bool,
@@ -158,7 +158,7 @@ where
     #[inline]
     fn remove_under<Q: Hash + Equivalent<K> + ?Sized, L>(
         &self,
-        key: (u64, &Q),
+        key: Hashed<&Q>,
         lock: L,
         may: impl FnOnce() -> bool,
     ) -> std::result::Result<Option<Removed>, NotRemoved> {
@@ -166,7 +166,7 @@ where
     }
 
     #[inline]
-    fn contains_hashed<Q: Hash + Equivalent<K> + ?Sized>(&self, key: (u64, &Q)) -> bool {
+    fn contains_hashed<Q: Hash + Equivalent<K> + ?Sized>(&self, key: Hashed<&Q>) -> bool {
         each!(self, store => MemoryStore::<K, V>::contains_hashed(store, key))
     }
 

@@ -8,7 +8,7 @@ use foldhash::quality::RandomState;
 use larder_core::Result;
 use larder_core::key::Equivalent;
 use larder_core::memory::{
-    Bounds, Lifespan, Lifetimes, MemoryStore, NotRemoved, Record, Removed, StoreFacts,
+    Bounds, Hashed, Lifespan, Lifetimes, MemoryStore, NotRemoved, Record, Removed, StoreFacts,
 };
 use larder_core::tier::{TierKind, Usage};
 
@@ -55,7 +55,7 @@ where
 
     fn insert(&self, key: K, record: Record<V>) -> bool {
         let hash = self.hasher.hash_one(&key);
-        self.insert_under((hash, key), record, (), || true).unwrap_or(false)
+        self.insert_under(Hashed { hash, key }, record, (), || true).unwrap_or(false)
     }
 
     #[inline]
@@ -75,7 +75,7 @@ where
 
     fn insert_under<L>(
         &self,
-        (hash, key): (u64, K),
+        Hashed { hash, key }: Hashed<K>,
         record: Record<V>,
         lock: L,
         may: impl FnOnce() -> bool,
@@ -105,12 +105,12 @@ where
     }
 
     fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Removed> {
-        self.remove_under((self.hasher.hash_one(key), key), (), || true).ok().flatten()
+        self.remove_under(Hashed { hash: self.hasher.hash_one(key), key }, (), || true).ok().flatten()
     }
 
     fn remove_under<Q: Hash + Equivalent<K> + ?Sized, L>(
         &self,
-        (hash, key): (u64, &Q),
+        Hashed { hash, key }: Hashed<&Q>,
         lock: L,
         may: impl FnOnce() -> bool,
     ) -> std::result::Result<Option<Removed>, NotRemoved> {
@@ -122,7 +122,7 @@ where
         Ok(self.work((lane, shard), lock, |shard, context| shard.remove(hash as u32, key, context)))
     }
 
-    fn contains_hashed<Q: Hash + Equivalent<K> + ?Sized>(&self, (hash, key): (u64, &Q)) -> bool {
+    fn contains_hashed<Q: Hash + Equivalent<K> + ?Sized>(&self, Hashed { hash, key }: Hashed<&Q>) -> bool {
         self.lane(hash).shard.read().find(hash as u32, key).is_some()
     }
 

@@ -111,7 +111,7 @@ impl Topology {
         let mut batches = Vec::new();
         for (position, request) in requests.into_iter().enumerate() {
             match self.shard(request.partition) {
-                Ok(shard) => add_to_batch(&mut batches, (shard, false), (position, request)),
+                Ok(shard) => add_to_batch(&mut batches, shard, false, position, request),
                 Err(error) => answers[position] = Err(error),
             }
         }
@@ -181,7 +181,7 @@ impl Topology {
                 }
             };
             if let Some(shard) = cluster.shard_at_redirect(place, &from).await {
-                add_to_batch(&mut batches, (shard, asking), (position, request));
+                add_to_batch(&mut batches, shard, asking, position, request);
             }
         }
         batches
@@ -227,8 +227,10 @@ impl Topology {
 
 fn add_to_batch(
     batches: &mut Vec<ServerBatch>,
-    (shard, asking): (Arc<Shard>, bool),
-    (position, RoutedCmd { partition, cmd }): (usize, RoutedCmd),
+    shard: Arc<Shard>,
+    asking: bool,
+    position: usize,
+    RoutedCmd { partition, cmd }: RoutedCmd,
 ) {
     let known = batches.iter().position(|batch| Arc::ptr_eq(&batch.shard, &shard) && batch.asking == asking);
     let index = known.unwrap_or_else(|| {
