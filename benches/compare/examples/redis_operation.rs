@@ -1,7 +1,7 @@
 //! Operations over Redis for callgrind and strace to count: `redis_operation URL CASE OPERATIONS`.
 //!
 //! The cost of an operation is the difference of two runs, divided by the difference of their operations.
-//! Cases: `get`, `set` from a thread; `get_tasks`, `set_tasks` from 256 tasks of a runtime of one thread; and
+//! Cases: `get`, `set` from a thread; `get_many` of 100 keys, an operation a key; `get_tasks`, `set_tasks` from 256 tasks of a runtime of one thread; and
 //! the same of redis-rs with `raw_` before the name. The values have 100 bytes, stored as they are.
 #![allow(clippy::print_stderr, clippy::unwrap_used, clippy::panic, reason = "a program for measurements")]
 
@@ -36,6 +36,12 @@ fn larder(url: &str, case: &str, operations: u64, value: &Bytes) {
     match case {
         "get" => keys.for_each(|key| assert!(cache.get(&key).is_some())),
         "set" => keys.for_each(|key| cache.insert(key, value.clone())),
+        "get_many" => {
+            for first in (0..operations).step_by(100) {
+                let keys: Vec<u64> = (first..first + 100).map(|key| key % KEYS).collect();
+                assert!(cache.get_many(&keys).iter().all(Option::is_some));
+            }
+        }
         case => {
             let (cache, value) = (cache.to_async(), value.clone());
             let is_get = case == "get_tasks";
@@ -63,6 +69,12 @@ fn redis_rs(url: &str, case: &str, operations: u64, value: &Bytes) {
             keys.for_each(|key| assert_eq!(block_on(raw.get::<_, Vec<u8>>(name(key))).unwrap().len(), 100))
         }
         "set" => keys.for_each(|key| block_on(raw.set::<_, _, ()>(name(key), value.to_vec())).unwrap()),
+        "get_many" => {
+            for first in (0..operations).step_by(100) {
+                let names: Vec<String> = (first..first + 100).map(|key| name(key % KEYS)).collect();
+                assert_eq!(block_on(raw.mget::<_, Vec<Vec<u8>>>(&names)).unwrap().len(), 100);
+            }
+        }
         case => {
             let (is_get, value) = (case == "get_tasks", value.clone());
             in_tasks(operations, move |key| {

@@ -53,7 +53,7 @@ impl TierHandle {
         let written = written.unwrap_or_default();
         let shift = |time| own.backward(written.forward(time));
         let mut terms = terms.by_clock(now, shift);
-        if self.server_time(key).is_none() && terms.is_of_the_future(shift(header.created), now) {
+        if terms.is_of_the_future(shift(header.created), now) && self.server_time(key).is_none() {
             terms.deadline = Time::from_millis(0);
         }
         let created = shift(header.created).min(now);

@@ -138,7 +138,7 @@ impl Inner {
         values: bool,
         build: Option<&BuildCommands<'_>>,
     ) -> Vec<Result<Answer>> {
-        let mut answers: Vec<Result<Answer>> = keys.iter().map(|_| Err(cleared())).collect();
+        let mut answers: Vec<Option<Result<Answer>>> = keys.iter().map(|_| None).collect();
         let mut pending: Vec<usize> = (0..keys.len()).collect();
         for _ in 0..ATTEMPTS {
             let plan = self.plan(keys, &pending);
@@ -149,7 +149,7 @@ impl Inner {
                 break;
             }
         }
-        answers
+        answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(cleared()))).collect()
     }
 
     fn plan(&self, keys: &[&EncodedKey], pending: &[usize]) -> Plan {
@@ -175,7 +175,7 @@ impl Inner {
         &self,
         plan: Plan,
         (replies, counts): (Vec<Result<Value>>, Vec<usize>),
-        answers: &mut [Result<Answer>],
+        answers: &mut [Option<Result<Answer>>],
     ) -> Vec<usize> {
         let mut replies = replies.into_iter();
         let mut commands: Vec<_> = counts.iter().map(|count| replies.by_ref().take(*count).last()).collect();
@@ -184,7 +184,10 @@ impl Inner {
             let answer = match self.check_records(group, replies).await {
                 Ok(answer) => answer,
                 Err(error) => {
-                    group.members.iter().for_each(|at| answers[plan.keys[*at].0] = Err(copy_error(&error)));
+                    group
+                        .members
+                        .iter()
+                        .for_each(|at| answers[plan.keys[*at].0] = Some(Err(copy_error(&error))));
                     continue;
                 }
             };
@@ -198,7 +201,7 @@ impl Inner {
                 }
                 let command = commands.get_mut(*member).and_then(Option::take).unwrap_or(Ok(Value::Nil));
                 let epoch = group.known(*partition).map_or(0, |record| record.epoch);
-                answers[*index] = command.map(|command| Answer { command, value, epoch });
+                answers[*index] = Some(command.map(|command| Answer { command, value, epoch }));
             }
         }
         pending.sort_unstable();

@@ -75,7 +75,7 @@ impl ServerClock {
 }
 
 fn micros(span: Duration) -> u64 {
-    u64::try_from(span.as_micros()).unwrap_or(u64::MAX / 4)
+    span.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(span.subsec_micros())).min(u64::MAX / 4)
 }
 
 #[cfg(test)]
