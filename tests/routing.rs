@@ -389,3 +389,31 @@ fn hint_that_names_a_missing_tier_is_ignored_with_a_warning() {
     assert_eq!(placement.warning, Some("the home that a hint names cannot take it"));
     cache.close().unwrap();
 }
+
+/// Memory for 64 entries over 4,096 on disk.
+#[test]
+#[cfg(feature = "disk")]
+fn reads_from_disk_are_copied_into_memory_while_copies_are_used() {
+    const KEYS: u64 = 4096;
+    let dir = tempfile::tempdir().unwrap();
+    let cache = larder::bcache::<u64, u64>("copies").dir(dir.path()).capacity(64).build().unwrap();
+    (0..KEYS).for_each(|key| cache.insert(key, key));
+    let copied = |reads: &mut dyn Iterator<Item = u64>| {
+        let before = cache.stats().tier(Memory).unwrap().counts.puts;
+        reads.for_each(|key| assert_eq!(cache.get(&key), Some(key)));
+        cache.stats().tier(Memory).unwrap().counts.puts - before
+    };
+    // Random, so that no policy finds an order.
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut far_apart = || random.u64(..KEYS);
+    let at_first = copied(&mut (0..1024).map(|_| far_apart()));
+    assert!((900..=1024).contains(&at_first), "{at_first} copies of 1024 reads");
+    let unused = copied(&mut (0..8192).map(|_| far_apart()));
+    assert!(unused < 8192 / 4, "{unused} copies of 8192 reads, which are not used");
+    let mut hot = (0..8192).map(|read| read % 32);
+    let of_hot = copied(&mut hot);
+    assert!((32..1024).contains(&of_hot), "{of_hot} copies of 32 keys");
+    let hits = cache.stats().tier(Memory).unwrap().counts.hits;
+    (0..32).for_each(|key| assert_eq!(cache.get(&key), Some(key)));
+    assert_eq!(cache.stats().tier(Memory).unwrap().counts.hits - hits, 32, "keys in demand are in memory");
+}

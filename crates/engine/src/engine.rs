@@ -28,6 +28,7 @@ use crate::lifecycle::{Lifecycle, OpenedDir};
 use crate::load::backoff::Backoffs;
 use crate::observation::Observer;
 use crate::read::on_thread::can_read;
+use crate::read::promotion::Promotions;
 use crate::selector::Hints;
 use crate::selector::lessons::Pupil;
 use crate::tier_stack::TierStack;
@@ -150,6 +151,7 @@ pub struct Engine {
     pub(crate) encodings: Encodings,
     pub(crate) counters: CacheCounters,
     pub(crate) memory_puts: Count,
+    pub(crate) promotions: Promotions,
     pub(crate) closed: AtomicBool,
     /// The process that built the cache.
     pub(crate) origin: Origin,
@@ -204,6 +206,7 @@ impl Engine {
             encodings: Encodings::default(),
             counters: CacheCounters::default(),
             memory_puts: Count::default(),
+            promotions: Promotions::default(),
             closed: AtomicBool::new(false),
             origin: Origin::here(),
             lifecycle: Lifecycle::default(),

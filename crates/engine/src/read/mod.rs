@@ -2,6 +2,7 @@
 
 pub(crate) mod explain;
 pub(crate) mod on_thread;
+pub(crate) mod promotion;
 pub(crate) mod refusal;
 pub(crate) mod walk;
 
@@ -22,6 +23,7 @@ use crate::coherence::identity;
 use crate::engine::Engine;
 use crate::invalidation::log::EntryAge;
 use crate::key_lock::KeyEpoch;
+use crate::read::promotion::MemoryCounts;
 use crate::read::refusal::{Refusal, note_refusal};
 use crate::read::walk::{Question, Walk};
 use crate::tier_stack::tier_handle::TierHandle;
@@ -270,10 +272,10 @@ impl Engine {
         checked: Option<EntryVersion>,
     ) {
         let Decoded { value, header, terms, .. } = &found.decoded;
-        let facts = Facts { is_read: true, ..self.facts(header.value_len, header.load_cost, terms) };
-        if found.freshness != Freshness::Fresh {
+        if found.freshness != Freshness::Fresh || !self.copy_pays(from.handle) {
             return;
         }
+        let facts = Facts { is_read: true, ..self.facts(header.value_len, header.load_cost, terms) };
         // All code of the user runs before the guard is taken.
         let Some(key) = self.key_to_promote(from, facts) else { return };
         let bytes = header.value_len + from.key.as_bytes().len() as u64;
@@ -304,6 +306,18 @@ impl Engine {
             }
             None => self.counters.superseded.increment(),
         }
+    }
+
+    /// Returns whether a read from this tier is copied into memory, if its placement says so. A tier that is far
+    /// away costs so much more than a copy that all are, and a selector that learns decides itself.
+    fn copy_pays(&self, handle: &TierHandle) -> bool {
+        let is_near = handle.blocks() && !handle.is_shared();
+        !is_near
+            || self.pupil.is_some()
+            || self.promotions.pay(|| MemoryCounts {
+                hits: self.counters.hot.get(HotCount::Hits),
+                evictions: self.memory.usage().evictions,
+            })
     }
 
     /// Returns the key of an entry that was read, if its placement says that memory gets a copy.
