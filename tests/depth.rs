@@ -131,7 +131,7 @@ where
     let bytes = std::fs::read(&file).unwrap();
     let head = Head::parse(&bytes).unwrap();
     let header = Header { codec, shape, value_len: payload.len() as u64, ..head.header };
-    let frame = Frame::new(&header, &EncodedKey::new(head.key), head.tags, Bytes::from(payload));
+    let frame = Frame::new(&header, &EncodedKey::new(head.key), head.attributes, Bytes::from(payload));
     std::fs::write(&file, frame.to_vec()).unwrap();
     let cache = open();
     assert_eq!(cache.get(&1), None);
@@ -230,7 +230,7 @@ fn deep_key_in_a_directory_is_not_listed() {
             let bytes = std::fs::read(&file).unwrap();
             let head = Head::parse(&bytes).unwrap();
             let payload = Bytes::copy_from_slice(&bytes[head.len()..]);
-            let frame = Frame::new(&head.header, &EncodedKey::new(key), head.tags, payload);
+            let frame = Frame::new(&head.header, &EncodedKey::new(key), head.attributes, payload);
             std::fs::write(&file, frame.to_vec()).unwrap();
             let cache = open();
             assert!(cache.keys().unwrap().is_empty());

@@ -181,7 +181,7 @@ fn copy(from: &dyn Tier, to: &dyn Tier, key: &EncodedKey) {
     let bytes = block_on(from.get(key)).unwrap().expect("it is there");
     let head = Head::parse(&bytes).unwrap();
     let payload = bytes.slice(head.len()..head.len() + head.payload_len as usize);
-    let frame = Frame::new(&head.header, key, head.tags, payload);
+    let frame = Frame::new(&head.header, key, head.attributes, payload);
     block_on(to.put(key, &frame)).unwrap();
 }
 

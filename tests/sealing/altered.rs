@@ -101,28 +101,28 @@ fn other_spellings_of_a_head_are_not_accepted() {
     tier.put(&key, &sample::frame(&key, sample::payload(1, 100)));
     let (name, stored) = tier.stored().pop().unwrap();
     let outer = Head::parse(&stored).unwrap();
-    let content = &outer.tags[3..];
+    let content = &outer.attributes[3..];
     let attribute = |part: &[u8]| [&[10][..], &(part.len() as u16).to_le_bytes(), part].concat();
-    assert_eq!(attribute(content), outer.tags);
+    assert_eq!(attribute(content), outer.attributes);
     let spelled = |attributes: &[u8], header: Header| {
         let payload = Payload { len: outer.payload_len, sum: outer.payload_sum, chunked: false };
         let body = stored.slice(outer.len()..);
         [frame::head(&header, &name, attributes, payload), body.to_vec()].concat()
     };
-    assert_eq!(spelled(outer.tags, outer.header), stored);
+    assert_eq!(spelled(outer.attributes, outer.header), stored);
     let (front, back) = content.split_at(20);
     let others = [
         [attribute(front), attribute(back)].concat(),
-        [outer.tags, &attribute(b"")].concat(),
-        [outer.tags, &[200, 1, 0, 7]].concat(),
-        [&[8, 8, 0, 1, 0, 0, 0, 0, 0, 0, 0], outer.tags].concat(),
+        [outer.attributes, &attribute(b"")].concat(),
+        [outer.attributes, &[200, 1, 0, 7]].concat(),
+        [&[8, 8, 0, 1, 0, 0, 0, 0, 0, 0, 0], outer.attributes].concat(),
     ];
     for attributes in others {
         tier.plant(&name, &spelled(&attributes, outer.header));
         assert_eq!(tier.served(&key), None, "{attributes:?}");
     }
     let later = Header { deadline: larder::Time::from_millis(7), ..outer.header };
-    tier.plant(&name, &spelled(outer.tags, later));
+    tier.plant(&name, &spelled(outer.attributes, later));
     assert_eq!(tier.served(&key), None, "another deadline");
 }
 
@@ -147,7 +147,7 @@ fn frames_of_other_keys_caches_tiers_and_secrets_are_not_accepted() {
         assert_eq!(tier.served(&one), None, "{what}");
         let outer = Head::parse(&foreign).unwrap();
         let payload = Payload { len: outer.payload_len, sum: outer.payload_sum, chunked: false };
-        let head = frame::head(&outer.header, &own.0, outer.tags, payload);
+        let head = frame::head(&outer.header, &own.0, outer.attributes, payload);
         tier.plant(&own.0, &[&head[..], &foreign[outer.len()..]].concat());
         assert_eq!(tier.served(&one), None, "{what}, renamed");
     }

@@ -1,6 +1,6 @@
 //! The frame around an encoded value, on disk and on the network.
 //!
-//! `docs/format.md` specifies every byte. A frame is written in two parts, the head (fixed part, key, tags)
+//! `docs/format.md` specifies every byte. A frame is written in two parts, the head (fixed part, key, attributes)
 //! and the body (payload), so that no large payload is copied to put a header before it.
 
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub const VERSION: u8 = 1;
 /// The length of the fixed part of a head, in bytes.
 pub const FIXED_LEN: usize = 96;
 
-/// Offset of the head's checksum, which covers the fixed part before it, the key and the tags.
+/// Offset of the head's checksum, which covers the fixed part before it, the key and the attributes.
 const HEAD_SUM_AT: usize = 88;
 /// Flag of a frame whose payload is followed by the checksums of its chunks.
 const CHUNKED: u8 = 1;
@@ -118,7 +118,7 @@ pub enum FrameError {
     Sealed,
 }
 
-/// The fields of a head, apart from key and tags.
+/// The fields of a head, apart from key and attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The codec of the payload.
@@ -166,9 +166,9 @@ pub struct Frame {
 
 impl Frame {
     /// Puts a frame around `payload`.
-    pub fn new(header: &Header, key: &EncodedKey, tags: &[u8], payload: Bytes) -> Self {
+    pub fn new(header: &Header, key: &EncodedKey, attributes: &[u8], payload: Bytes) -> Self {
         let told = Payload { len: payload.len() as u64, sum: xxh3_64(&payload), chunked: false };
-        Self { head: head(header, key, tags, told).into(), body: payload }
+        Self { head: head(header, key, attributes, told).into(), body: payload }
     }
 
     /// The frame of a head that [`head`] encoded and of its payload.
@@ -176,7 +176,7 @@ impl Frame {
         Self { head: head.into(), body: payload }
     }
 
-    /// The fixed part, the key and the tags.
+    /// The fixed part, the key and the attributes.
     pub fn head(&self) -> &Bytes {
         &self.head
     }
@@ -205,18 +205,18 @@ impl Frame {
     }
 }
 
-/// Encodes the head of a frame: the fixed part, the key, the tags.
+/// Encodes the head of a frame: the fixed part, the key, the attributes.
 ///
-/// Its length depends only on key and tags, so space for it can be reserved before a payload of unknown
+/// Its length depends only on key and attributes, so space for it can be reserved before a payload of unknown
 /// length.
-pub fn head(header: &Header, key: &EncodedKey, tags: &[u8], payload: Payload) -> Vec<u8> {
-    let mut head = Vec::with_capacity(head_len(key, tags));
+pub fn head(header: &Header, key: &EncodedKey, attributes: &[u8], payload: Payload) -> Vec<u8> {
+    let mut head = Vec::with_capacity(head_len(key, attributes));
     let flags = if payload.chunked { CHUNKED } else { 0 };
     head.extend_from_slice(&MAGIC);
     head.extend_from_slice(&[VERSION, header.codec as u8, header.compression as u8, flags]);
     head.extend_from_slice(&header.schema.to_le_bytes());
     head.extend_from_slice(&len_u32(key.as_bytes()).to_le_bytes());
-    head.extend_from_slice(&len_u32(tags).to_le_bytes());
+    head.extend_from_slice(&len_u32(attributes).to_le_bytes());
     let [low, middle, high] = cost_bytes(header.load_cost);
     head.extend_from_slice(&[header.kind as u8, low, middle, high]);
     let words = [
@@ -232,16 +232,16 @@ pub fn head(header: &Header, key: &EncodedKey, tags: &[u8], payload: Payload) ->
     for word in words {
         head.extend_from_slice(&word.to_le_bytes());
     }
-    let sum = head_sum(&head, key.as_bytes(), tags);
+    let sum = head_sum(&head, key.as_bytes(), attributes);
     head.extend_from_slice(&sum.to_le_bytes());
     head.extend_from_slice(key.as_bytes());
-    head.extend_from_slice(tags);
+    head.extend_from_slice(attributes);
     head
 }
 
-/// Bytes of the head of a frame with this key and these tags.
-pub fn head_len(key: &EncodedKey, tags: &[u8]) -> usize {
-    FIXED_LEN + key.as_bytes().len() + tags.len()
+/// Bytes of the head of a frame with this key and these attributes.
+pub fn head_len(key: &EncodedKey, attributes: &[u8]) -> usize {
+    FIXED_LEN + key.as_bytes().len() + attributes.len()
 }
 
 /// The largest load cost that a frame can store: 2^24 - 1 microseconds.
@@ -259,13 +259,13 @@ fn cost(bytes: [u8; 3]) -> Option<Duration> {
     (micros > 0).then(|| Duration::from_micros(u64::from(micros)))
 }
 
-/// The length of a key or of tags. Keys longer than `u32::MAX` are rejected when they are encoded.
+/// The length of a key or of attributes. Keys longer than `u32::MAX` are rejected when they are encoded.
 fn len_u32(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
-fn head_sum(fixed: &[u8], key: &[u8], tags: &[u8]) -> u64 {
-    if tags.is_empty() && key.len() <= SHORT_KEY {
+fn head_sum(fixed: &[u8], key: &[u8], attributes: &[u8]) -> u64 {
+    if attributes.is_empty() && key.len() <= SHORT_KEY {
         let mut joined = [0; HEAD_SUM_AT + SHORT_KEY];
         joined[..HEAD_SUM_AT].copy_from_slice(&fixed[..HEAD_SUM_AT]);
         joined[HEAD_SUM_AT..HEAD_SUM_AT + key.len()].copy_from_slice(key);
@@ -274,7 +274,7 @@ fn head_sum(fixed: &[u8], key: &[u8], tags: &[u8]) -> u64 {
     let mut sum = Xxh3::new();
     sum.update(&fixed[..HEAD_SUM_AT]);
     sum.update(key);
-    sum.update(tags);
+    sum.update(attributes);
     sum.digest()
 }
 
@@ -282,15 +282,15 @@ fn head_sum(fixed: &[u8], key: &[u8], tags: &[u8]) -> u64 {
 /// over half a kilobyte to set up. Both give the same checksum.
 const SHORT_KEY: usize = 152;
 
-/// A parsed head: its header, and the bytes of key and tags.
+/// A parsed head: its header, and the bytes of key and attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head<'a> {
     /// The fixed fields.
     pub header: Header,
     /// The encoded key.
     pub key: &'a [u8],
-    /// The encoded tags.
-    pub tags: &'a [u8],
+    /// The encoded attributes.
+    pub attributes: &'a [u8],
     /// Bytes of the payload as stored.
     pub payload_len: u64,
     /// XXH3-64 of the payload as stored.
@@ -323,9 +323,9 @@ pub struct Lens {
 /// For tiers that read a frame in parts. A damaged frame has any length, up to `u64::MAX`.
 pub fn lens(fixed: &[u8]) -> Option<Lens> {
     let fixed = fixed.get(..FIXED_LEN).filter(|fixed| fixed[..4] == MAGIC && fixed[4] == VERSION)?;
-    let (key_len, tags_len, payload_len) = (word32(fixed, 12), word32(fixed, 16), word64(fixed, 64));
+    let (key_len, attributes_len, payload_len) = (word32(fixed, 12), word32(fixed, 16), word64(fixed, 64));
     let trailer_len = if fixed[7] & CHUNKED != 0 { Sums::stored_len(payload_len) } else { 0 };
-    let head = FIXED_LEN as u64 + u64::from(key_len) + u64::from(tags_len);
+    let head = FIXED_LEN as u64 + u64::from(key_len) + u64::from(attributes_len);
     Some(Lens { head, frame: head.saturating_add(payload_len).saturating_add(trailer_len) })
 }
 
@@ -342,17 +342,17 @@ impl<'a> Head<'a> {
             return Err(FrameError::Version(fixed[4]));
         }
         let key_len = word32(fixed, 12) as usize;
-        let tags_len = word32(fixed, 16) as usize;
+        let attributes_len = word32(fixed, 16) as usize;
         let rest = &bytes[FIXED_LEN..];
         let (key, rest) = rest.split_at_checked(key_len).ok_or(FrameError::Truncated)?;
-        let tags = rest.get(..tags_len).ok_or(FrameError::Truncated)?;
-        if head_sum(fixed, key, tags) != word64(fixed, HEAD_SUM_AT) {
+        let attributes = rest.get(..attributes_len).ok_or(FrameError::Truncated)?;
+        if head_sum(fixed, key, attributes) != word64(fixed, HEAD_SUM_AT) {
             return Err(FrameError::Checksum);
         }
         Ok(Self {
             header: header(fixed)?,
             key,
-            tags,
+            attributes,
             payload_len: word64(fixed, 64),
             payload_sum: word64(fixed, 80),
             chunked: fixed[7] & CHUNKED != 0,
@@ -373,7 +373,7 @@ impl<'a> Head<'a> {
 
     /// Bytes of the head.
     pub fn len(&self) -> usize {
-        FIXED_LEN + self.key.len() + self.tags.len()
+        FIXED_LEN + self.key.len() + self.attributes.len()
     }
 
     /// Always false: a head has a fixed part.
@@ -459,7 +459,7 @@ pub fn open_with_attributes<'a>(
     if xxh3_64(&payload) != head.payload_sum {
         return Err(FrameError::Checksum);
     }
-    Ok((head.header, head.tags, payload))
+    Ok((head.header, head.attributes, payload))
 }
 
 #[cfg(test)]

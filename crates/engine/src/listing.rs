@@ -91,7 +91,7 @@ impl Engine {
         {
             return None;
         }
-        let terms = EntryMeta::read(&head.header, head.tags)?;
+        let terms = EntryMeta::read(&head.header, head.attributes)?;
         let (header, terms) = handle.capped((head.header, terms));
         (self.freshness_of(handle, &header, &terms) == Freshness::Fresh).then_some(terms)
     }

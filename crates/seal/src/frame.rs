@@ -131,7 +131,7 @@ pub(crate) fn seal_head(
     let kept_until = inner.header.deadline.max(inner.header.stale_deadline);
     let outside = Outside { kept_until, payload };
     let mut attributes = Vec::new();
-    if let Some(offset) = entry_meta::read_offset(inner.tags).filter(|_| keeps_offset) {
+    if let Some(offset) = entry_meta::read_offset(inner.attributes).filter(|_| keeps_offset) {
         entry_meta::write_offset(&mut attributes, offset);
     }
     let mut content = Vec::with_capacity(plain.len() + ADDED);
@@ -179,7 +179,7 @@ pub(crate) fn open_head<'a>(
     if name.is_some_and(|name| outer.key != name.as_bytes()) || outer.header.codec != CodecId::Sealed {
         return Opened::NotAuthentic;
     }
-    let (offset, content) = match parts(outer.tags) {
+    let (offset, content) = match parts(outer.attributes) {
         Ok(parts) => parts,
         Err(NotAuthentic) => return Opened::NotAuthentic,
     };
@@ -220,7 +220,7 @@ fn open_sealed_head<'a>(
     let name = EncodedKey::new(outer.key);
     // Each byte of the fixed part is as it was written, also those that the header reads as something else.
     let outer_len = outer.len();
-    if bytes[..outer_len] != frame::head(&outside.header(), &name, outer.tags, payload) {
+    if bytes[..outer_len] != frame::head(&outside.header(), &name, outer.attributes, payload) {
         return Err(NotAuthentic);
     }
     let mut plain = Vec::with_capacity(sealed.len());

@@ -61,7 +61,7 @@ impl EntryRecord {
     /// Reads the head of a frame. `None` if it is not one.
     pub(crate) fn read(tier: TierKind, head: &[u8], cache: &OpenCache) -> Option<Self> {
         let head = Head::parse(head).ok()?;
-        let meta = EntryMeta::read(&head.header, head.tags)?;
+        let meta = EntryMeta::read(&head.header, head.attributes)?;
         // The sequence number and the tags of a sealed entry are sealed.
         let is_readable = head.header.codec != CodecId::Sealed;
         let state = if is_readable && cache.invalidated.covers(head.header.generation, &meta.tags) {

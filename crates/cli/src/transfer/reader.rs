@@ -116,7 +116,7 @@ impl ExportReader {
             tier,
             header: head.header,
             key: EncodedKey::new(head.key),
-            attributes: head.tags.to_vec(),
+            attributes: head.attributes.to_vec(),
             payload,
             body: len - head.len() as u64,
         }))

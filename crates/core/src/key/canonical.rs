@@ -11,14 +11,14 @@
 //!   pass. If it feeds another spelling of its texts, that spelling is the canonical one.
 //! - *An encoding that decodes to an equal key belongs to this key only.* Two keys with such an encoding both
 //!   equal the decoded key. So the parts of other keys are rewritten, one place of the type after another, to
-//!   a spelling that [`Rewrite`](super::place::Rewrite) knows. A rewrite is kept if the result decodes to an
+//!   a spelling that [`Rewrite`](super::rewrites::Rewrite) knows. A rewrite is kept if the result decodes to an
 //!   equal key. Text that only looks like a date stays unchanged: rewritten, it would be another key.
 //!
 //! Equalities that cannot be found this way, for example of keys that round their numbers, need a canonical
 //! form from the user ([`Canonical`](super::Canonical)).
 
 use super::EncodedKey;
-use super::place::{Place, Plan, Rewrite};
+use super::rewrites::{Place, Plan, Rewrite};
 use super::sink::{Buffer, Fed, Feed, Form, Sink};
 use super::writer::{Refusal, Writer};
 use crate::{Error, ErrorKind, Result};

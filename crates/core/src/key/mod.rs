@@ -19,11 +19,11 @@ mod moment;
 #[cfg(feature = "codec")]
 mod named;
 #[cfg(feature = "codec")]
-mod place;
+mod rewrites;
 #[cfg(feature = "codec")]
 mod sink;
 #[cfg(feature = "codec")]
-mod text;
+mod spellings;
 #[cfg(feature = "codec")]
 mod writer;
 

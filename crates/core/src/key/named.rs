@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::canonical::{self, Subject};
-use super::place::Plan;
+use super::rewrites::Plan;
 use super::sink::{BINCODE, Buffer, Feed, Form, Sink};
 use super::writer::{Refusal, Writer};
 use super::{EncodedKey, KeyCodec};

@@ -12,8 +12,8 @@ use larder_core::place::Sharing;
 use larder_core::tier::{PutOptions, RemovalCause, VersionedFrame};
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
-use crate::coherence::confirmation::LocalCopy;
 use crate::coherence::identity;
+use crate::coherence::local_copies::LocalCopy;
 use crate::engine::Engine;
 use crate::key_lock::reentrancy;
 use crate::read::refusal::note_refusal;

@@ -6,9 +6,9 @@
 //! share a server.
 
 pub(crate) mod compare_and_set;
-pub(crate) mod confirmation;
 pub(crate) mod copy_tag;
 pub(crate) mod load_lease;
+pub(crate) mod local_copies;
 pub(crate) mod local_fallback;
 pub(crate) mod log_replica;
 pub(crate) mod nodes;

@@ -23,8 +23,8 @@ use larder_core::key::EncodedKey;
 use larder_core::memory::Record;
 use larder_core::tier::{BoxFuture, EntryVersion, TierKind};
 
-use crate::coherence::confirmation::{Confirmation, LocalCopy, SharedView};
 use crate::coherence::copy_tag::CopyTag;
+use crate::coherence::local_copies::{Confirmation, LocalCopy, SharedView};
 use crate::coherence::local_fallback::{LocalWrite, Stay};
 use crate::engine::Engine;
 use crate::key_lock::flight::Flight;

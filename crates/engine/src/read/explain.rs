@@ -346,7 +346,7 @@ impl Engine {
             value_bytes: head.header.value_len,
             stored_bytes: head.frame_len(),
             load_cost: head.header.load_cost,
-            terms: EntryMeta::read(&head.header, head.tags)?,
+            terms: EntryMeta::read(&head.header, head.attributes)?,
         })
     }
 }

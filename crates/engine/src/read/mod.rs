@@ -149,8 +149,8 @@ impl Engine {
         if self.stack.as_ref()?.accepts(&head.header) == Some(false) {
             return None;
         }
-        let terms = EntryMeta::read(&head.header, head.tags)?;
-        let (header, terms) = handle.by_own_time(key, (head.header, terms), read_offset(head.tags));
+        let terms = EntryMeta::read(&head.header, head.attributes)?;
+        let (header, terms) = handle.by_own_time(key, (head.header, terms), read_offset(head.attributes));
         Some((self.freshness_of(handle, &header, &terms), header.codec))
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use larder_core::key::EncodedKey;
 use larder_core::{Error, Result};
 
-use crate::coherence::confirmation::{LocalCopy, SharedView};
+use crate::coherence::local_copies::{LocalCopy, SharedView};
 use crate::engine::Engine;
 use crate::read::Found;
 use crate::tier_stack::TierStack;

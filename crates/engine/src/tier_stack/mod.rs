@@ -7,7 +7,7 @@ pub(crate) mod key_encodings;
 pub mod layers;
 pub(crate) mod quarantine;
 mod reads;
-mod retries;
+mod repairs;
 mod tier_clock;
 pub(crate) mod tier_handle;
 mod tier_options;

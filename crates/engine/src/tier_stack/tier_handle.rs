@@ -36,7 +36,7 @@ type Layers = Observe<Breaker<Limit<Arc<dyn Tier>>>>;
 ///
 /// An outdated entry must never be served if its removal failed: the key is quarantined
 /// until a removal or a write of it succeeds. Removals are retried once the tier accepts
-/// them, see `retries.rs`.
+/// them, see `repairs.rs`.
 pub struct TierHandle {
     pub(super) tier: Layers,
     pub(super) kind: TierKind,

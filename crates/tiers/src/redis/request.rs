@@ -256,7 +256,7 @@ impl Inner {
         let Ok(head) = Head::parse(head) else { return self.ttl_millis(None) };
         let until = head.header.deadline.max(head.header.stale_deadline);
         let partition = KeyNames::partition(&EncodedKey::new(head.key));
-        let left = match (read_offset(head.tags), self.time(partition)) {
+        let left = match (read_offset(head.attributes), self.time(partition)) {
             (Some(offset), Some(now)) => millis_between(now, offset.forward(until)),
             _ => millis_between(self.clock.now(), until),
         };

@@ -4,7 +4,7 @@ use serde::ser::{self, Serialize};
 
 use super::{Refusal, Writer};
 use crate::key::moment;
-use crate::key::place::{Rewrite, Step};
+use crate::key::rewrites::{Rewrite, Step};
 use crate::key::sink::{Buffer, Int, Item, Sink};
 
 /// Numbers of a [`Rewrite::Moment`].

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::ser::{self, Serialize};
 
 use self::compound::{Compound, Kind, MOMENT};
-use super::place::{Notes, Place, Plan, Rewrite, Step};
+use super::rewrites::{Notes, Place, Plan, Rewrite, Step};
 use super::sink::{Buffer, Int, Item, Sink};
 
 /// The maximum nesting depth. Also that of values, see [`DEPTH_MAX`](crate::codec::measure::DEPTH_MAX).

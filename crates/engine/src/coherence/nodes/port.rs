@@ -12,8 +12,8 @@ use larder_core::tier::{EntryVersion, TierKind};
 
 use super::notices::BusListener;
 use super::{NodeCoherence, worker};
-use crate::coherence::confirmation::{Confirmation, LocalCopy, SharedView};
 use crate::coherence::copy_tag::CopyTag;
+use crate::coherence::local_copies::{Confirmation, LocalCopy, SharedView};
 use crate::coherence::local_fallback::{LocalWrite, Stay};
 use crate::coherence::port::{CoherencePort, PortReply};
 use crate::engine::Engine;

@@ -19,7 +19,7 @@ pub(super) fn scan_visits_each_head_exactly_once(place: &Place) -> Verdict {
     let frame = Frame::new(&sample::header(0), &tagged, b"some tags", Bytes::new());
     block_on(tier.put(&tagged, &frame)).expect("put succeeds");
     let mut tags = Vec::new();
-    let mut visit = |head: &[u8]| tags.extend_from_slice(Head::parse(head).expect("a head").tags);
+    let mut visit = |head: &[u8]| tags.extend_from_slice(Head::parse(head).expect("a head").attributes);
     block_on(tier.scan(&mut visit)).expect("scan succeeds");
     assert_eq!(tags, b"some tags");
     let seen = visits(&tier);

@@ -151,7 +151,7 @@ impl Engine {
 
     /// Returns the facts of an entry by the head of its frame.
     pub(crate) fn facts_of(&self, head: &Head<'_>) -> Facts {
-        let terms = EntryMeta::read(&head.header, head.tags).unwrap_or(EntryMeta::PLAIN);
+        let terms = EntryMeta::read(&head.header, head.attributes).unwrap_or(EntryMeta::PLAIN);
         self.facts(head.header.value_len, head.header.load_cost, &terms)
     }
 

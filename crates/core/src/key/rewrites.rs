@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{moment, text};
+use super::{moment, spellings};
 
 /// A place in the type of a key: a path of fields, variants and elements. All elements of a sequence share
 /// one place, since they have one type.
@@ -91,12 +91,12 @@ impl Rewrite {
         let rewritten = match self {
             Self::Blank => String::new(),
             Self::Utc => moment::utc(given)?,
-            Self::Path => text::path(given)?,
-            Self::Separators => text::separators(given)?,
-            Self::Number => text::number(given)?,
-            Self::Fold => text::fold(given)?,
-            Self::Lower => text::lower(given)?,
-            Self::AsciiLower => text::ascii_lower(given)?,
+            Self::Path => spellings::path(given)?,
+            Self::Separators => spellings::separators(given)?,
+            Self::Number => spellings::number(given)?,
+            Self::Fold => spellings::fold(given)?,
+            Self::Lower => spellings::lower(given)?,
+            Self::AsciiLower => spellings::ascii_lower(given)?,
             Self::Upper => given.to_uppercase(),
             Self::AsciiUpper => given.to_ascii_uppercase(),
             Self::Moment | Self::Float | Self::Sort => return None,
@@ -165,7 +165,7 @@ impl Notes {
 
     pub(super) fn note_text(&mut self, place: Place, given: &str) {
         self.note(place, Rewrite::Blank);
-        let has_case = text::has_case(given);
+        let has_case = spellings::has_case(given);
         // Upper case applies only to keys that hash it.
         let is_noted =
             |rewrite: &Rewrite| *rewrite < Rewrite::Upper && (has_case || !rewrite.keeps_the_first_letter());
