@@ -204,7 +204,8 @@ fn parse_address(
         ConnectionAddr::Unix(path) => Endpoint::Unix(path.clone()),
         _ => return Err("this build does not support this kind of address".to_owned()),
     };
-    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    // Without `CLIENT SETINFO`: newer servers would log it as refused where a user has no right to it.
+    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
     Ok(Address { endpoint, settings, tls })
 }
 
