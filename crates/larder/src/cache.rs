@@ -35,7 +35,8 @@ use crate::typed::{TypedEngine, own, typed};
 ///
 /// Dropping the last handle discards the entries in memory and closes the tiers: in place, or on the blocking
 /// pool inside a tokio runtime. Errors of this close are logged. [`close`](Self::close) closes the cache at a
-/// known time and returns the error.
+/// known time and returns the error. After that, changes fail with [`ErrorKind::Closed`](crate::ErrorKind::Closed),
+/// look-ups miss, and loads run without caching.
 pub struct Cache<K, V> {
     pub(crate) inner: TypedEngine<K, V>,
 }
@@ -151,8 +152,9 @@ where
         self.inner.threads().get(&Borrowed::<K, Q>::new(key)).map(|value| value.map(typed))
     }
 
-    /// Returns the value and its metadata: the tier that answered, the home tier and the age. Counts as a use
-    /// for the eviction policy, but does not restart the idle time.
+    /// Returns the value and its metadata: the tier that answered, the home tier and the age. Returns a stale
+    /// entry as well, which `get` does not: see [`Entry::stale`]. Counts as a use for the eviction policy, but
+    /// does not restart the idle time.
     ///
     /// # Errors
     /// As [`try_get`](Self::try_get).
@@ -236,9 +238,10 @@ where
         self.try_get_with(key, || loader().ok_or(Nothing)).ok()
     }
 
-    /// Loads a value with the time limits, the stale window and the refresh-ahead of the cache. The loader
-    /// belongs to the flight and not to its first caller: a panic is caught and shared like an error. A stale
-    /// value serves if the loader fails or takes long. A hit close to its deadline starts a refresh ahead.
+    /// Returns the value of `key`. On a miss it runs `loader`, with the time limits and the stale window of the
+    /// cache. The loader belongs to the flight and not to its first caller: a panic is caught and shared like an
+    /// error. A stale value serves if the loader fails or takes long. With `refresh_ahead`, a hit near its
+    /// deadline starts a refresh.
     ///
     /// The loader receives the former value, where one is left, and returns a value or a
     /// [`Loaded`](crate::Loaded): a value with its own time to live and tags, "not modified", "absent", or a
@@ -248,11 +251,11 @@ where
     /// The loader runs in this thread. It runs in a bounded pool of threads if the cache has a
     /// [`hard_timeout`](crate::MemoryBuilder::hard_timeout), if it has a
     /// [`soft_timeout`](crate::MemoryBuilder::soft_timeout) and a stale value, or if the call only starts a
-    /// refresh. The threads of the pool end when they are idle.
+    /// refresh. The process has one pool, of at most 64 threads, which end when they are idle.
     ///
     /// # Errors
     /// See [`LoadError`]: the loader failed, panicked or took too long, and there is no stale value to serve
-    /// instead.
+    /// instead; it answered "not modified" without a former value; or the cache was closed meanwhile.
     ///
     /// ```
     /// use std::time::Duration;
@@ -286,7 +289,9 @@ where
         A::found(loaded.map(typed)).ok_or(LoadError::Closed)
     }
 
-    /// Stores `value` under `key`. The former entry goes in any case; a failure is counted and logged.
+    /// Stores `value` under `key`, and replaces the former entry. If no tier stores the value, the former entry
+    /// is removed all the same. A closed cache, or a key that cannot be encoded, changes nothing. A failure is
+    /// counted and logged.
     pub fn insert(&self, key: K, value: V) {
         // Ignored: the failure is counted and logged. `try_insert` returns it.
         let _counted = self.try_insert(key, value);
@@ -295,7 +300,9 @@ where
     /// As [`insert`](Self::insert), and returns where the entry was stored and by which rule.
     ///
     /// # Errors
-    /// If no tier stored the entry. The former entry is removed all the same.
+    /// `ErrorKind::TooLarge` if no tier accepts the size; `Codec` for a key or a value that cannot be encoded;
+    /// `Closed`; `Unavailable` while the cache is switched off; else the error of the last tier that failed.
+    /// The former entry is removed, except with `Closed` and for a key that cannot be encoded.
     ///
     /// ```
     /// let cache = larder::mcache::<u8, u8>("placed").build()?;
@@ -329,7 +336,7 @@ where
     ///
     /// # Errors
     /// Those of [`try_insert`](Self::try_insert); [`ErrorKind::Config`](crate::ErrorKind::Config) for more than
-    /// 64 tags, a tag above 1,024 bytes or a validator above 4,096. The former entry is removed in any case.
+    /// 64 tags, a tag above 1,024 bytes or a validator above 4,096. The former entry is removed then as well.
     pub fn try_insert_with(&self, key: K, value: V, options: EntryOptions) -> Result<Placement> {
         self.inner.threads().insert(Key::new(key), Value::new(value), options)
     }
@@ -365,8 +372,9 @@ where
     /// atomic. An existing entry keeps its time to live and its tags.
     ///
     /// # Errors
-    /// The errors of [`try_insert`](Self::try_insert). Also fails, and changes nothing, if the sum overflows
-    /// or a tier failed that may have the entry.
+    /// The errors of [`try_insert`](Self::try_insert). Also fails, and changes nothing: `ErrorKind::Unsupported`
+    /// if the sum overflows the integer type, and the error of a tier that failed and may have the entry,
+    /// `Unavailable` while Redis is unreachable.
     ///
     /// ```
     /// let cache = larder::mcache::<&str, u64>("visits").build()?;
@@ -428,44 +436,6 @@ where
         self.inner.threads().expire_at(&own::<K, Q>(key), time)
     }
 
-    /// Changes the maximum number of entries in memory, and evicts the excess; 0 keeps nothing in memory. With
-    /// `memory_bytes` both bounds apply.
-    ///
-    /// # Errors
-    /// `ErrorKind::Unsupported` with the engine moka.
-    ///
-    /// ```
-    /// let cache = larder::mcache::<u32, u32>("squares").capacity(1000).build()?;
-    /// (0..1000).for_each(|n| cache.insert(n, n * n));
-    /// cache.set_capacity(10)?;
-    /// assert_eq!(cache.len(), 10);
-    /// # Ok::<(), larder::Error>(())
-    /// ```
-    pub fn set_capacity(&self, entries: u64) -> Result<()> {
-        let entries = entries.min(crate::builder::CAPACITY_MAX);
-        self.inner.engine.set_bounds(|bounds| bounds.entries = Some(entries))
-    }
-
-    /// Changes the maximum number of bytes in memory, and evicts the excess.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of the range of the option
-    /// `memory_bytes`, and for a cache that was built without this option, since its entries have no weights.
-    /// `ErrorKind::Unsupported` with the engine moka.
-    pub fn set_memory_bytes(&self, bytes: u64) -> Result<()> {
-        crate::builder::within("memory_bytes", bytes, crate::builder::MEMORY_BYTES, "bytes")?;
-        if self.inner.engine.bounds().bytes.is_none() {
-            let given = "bytes for a cache that counts entries";
-            return Err(crate::Error::config("memory_bytes", given, "a cache built with `memory_bytes`"));
-        }
-        self.inner.engine.set_bounds(|bounds| bounds.bytes = Some(bytes))
-    }
-
-    /// Changes the default time to live of later writes; `None` means that entries do not expire.
-    pub fn set_ttl(&self, ttl: Option<Duration>) {
-        self.inner.engine.set_ttl(ttl);
-    }
-
     /// Expires an entry and the load of its key that is in progress. Within its stale window the entry may
     /// still serve if a load fails; without a stale window it is removed.
     ///
@@ -525,8 +495,9 @@ where
     /// As [`remove`](Self::remove), and returns the failure.
     ///
     /// # Errors
-    /// If a tier failed to remove the entry. What is left there is not served; see
-    /// [`take`](Self::take) for entries that nodes share.
+    /// If a tier failed to remove the entry. This node does not serve what is left there. While Redis is
+    /// unreachable (`ErrorKind::Unavailable`) the removal is a pending write, and other nodes may serve the
+    /// entry until it is applied.
     pub fn try_remove<Q>(&self, key: &Q) -> Result<bool>
     where
         Q: Lookup<K> + Sync + ?Sized,
@@ -557,9 +528,10 @@ where
         self.inner.threads().take(&Borrowed::<K, Q>::new(key)).map(|value| value.map(typed))
     }
 
-    /// Returns whether `key` has an entry that [`get`](Self::get) would return. Does not count as a use: it
-    /// affects neither the eviction policy nor the idle time. Reads the payload only of types that are stored
-    /// by names; otherwise a corrupt entry counts as present.
+    /// Returns whether `key` has an entry that [`get`](Self::get) would return; false if a tier failed. Counts as
+    /// no use in memory, and restarts no idle time; the disk tier marks the entry as read. Reads the payload
+    /// only if the head does not tell whether the type matches (MessagePack and JSON); otherwise a corrupt
+    /// payload counts as present.
     pub fn contains_key<Q>(&self, key: &Q) -> bool
     where
         Q: Lookup<K> + Sync + ?Sized,
@@ -570,30 +542,32 @@ where
     /// Removes every entry from every tier.
     ///
     /// # Errors
-    /// If a tier failed. That tier is not used until a later `clear` succeeds.
+    /// If a tier failed. Nothing is served from that tier until it is cleared; the cache tries that again by
+    /// itself.
     pub fn clear(&self) -> Result<()> {
         self.inner.threads().clear()
     }
 
     /// Returns the number of entries. Memory counts the entries that could be served now: no expired or
     /// invalidated entries, and no recorded absences. Other tiers also count expired and invalidated entries
-    /// that they have not removed yet. Costs a pass over the entries in memory.
+    /// that they have not removed yet. Redis counts the entries of all nodes as of the last survey: exactly up to
+    /// 20,000 keys in the database of a server, an estimate beyond. Costs a pass over the entries in memory.
     pub fn len(&self) -> u64 {
         self.inner.engine.len()
     }
 
-    /// Returns whether [`len`](Self::len) is zero.
+    /// Returns whether [`len`](Self::len) is zero. Costs as much.
     pub fn is_empty(&self) -> bool {
         self.inner.engine.is_empty()
     }
 
-    /// Returns the bytes in all tiers: weights in memory (zero if it is bounded by a capacity), file bytes in
-    /// the others. Local and approximate.
+    /// Returns the bytes in all tiers, without I/O: weights in memory (zero if only a capacity bounds it), bytes on
+    /// disk, and for Redis an estimate for the entries of all nodes as of the last survey.
     pub fn bytes(&self) -> u64 {
         self.inner.engine.bytes()
     }
 
-    /// Returns the directory of the cache; `None` for a memory-only cache. If another process uses the
+    /// Returns the directory of the cache; `None` for a cache without a tier on disk. If another process uses the
     /// directory of this name, this is a private directory beside it.
     pub fn dir(&self) -> Option<&Path> {
         self.inner.engine.dir()
@@ -601,7 +575,7 @@ where
 
     /// Returns whether [`dir`](Self::dir) is a private directory, which began empty and is deleted when the
     /// cache ends, because another process uses the directory of this name. [`stats`](Self::stats) and
-    /// [`explain`](Self::explain) say it too. False for a memory-only cache.
+    /// [`explain`](Self::explain) say it too. False for a cache without a tier on disk.
     pub fn is_private(&self) -> bool {
         self.inner.engine.is_private()
     }
@@ -612,7 +586,8 @@ where
     }
 
     /// Explains where the entry of `key` is, where an insert would put it, and by which rule. Meant for
-    /// debugging: it reads the whole frame. Does not count as a use.
+    /// debugging: it reads the whole frame. Counts as no use in memory, and restarts no idle time; the disk tier
+    /// marks the entry as read.
     ///
     /// # Errors
     /// As [`try_get`](Self::try_get).

@@ -15,7 +15,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::printer::{Printer, ago, escaped_line, moment, span};
 use crate::source::OpenCache;
 
-/// How many keys are named beside a key that is absent.
+/// Maximum number of similar keys in the error for an absent key.
 const SIMILAR_MAX: usize = 3;
 
 /// The entry of the key in one tier.
@@ -34,7 +34,7 @@ struct CacheExplained {
     label: String,
     #[serde(flatten)]
     head: CacheHead,
-    /// The tier that answers a reader. Absent if a reader gets nothing.
+    /// The tier with the fresh entry. `null` if no tier has one; `reason` says whether a stale entry may serve.
     answer: Option<&'static str>,
     reason: String,
     /// The place of the key in the list of hot keys, from 1.
@@ -79,7 +79,7 @@ pub(super) fn run(arguments: &Arguments, explain: &ExplainArguments, printer: &m
 fn absent(key: &str, similar: &[String], exit: Exit) -> Failure {
     let mut message = format!("no cache has the key {}", escaped_line(key));
     if !similar.is_empty() {
-        message += &format!("; there is {}", similar.join(", "));
+        message += &format!("; similar keys: {}", similar.join(", "));
     }
     Failure::new(exit.or(Exit::NotFound), message)
 }
@@ -110,7 +110,8 @@ fn explained(cache: &CacheDirectory, open: &OpenCache, found: &[EntryRecord]) ->
     })
 }
 
-/// What a reader gets of undamaged entries of one key, which are in the order in which tiers are read.
+/// Returns the tier that answers a read, and why. `entries` are the undamaged entries of one key, in the order in
+/// which tiers are read.
 fn answer(entries: &[&EntryRecord]) -> (Option<TierKind>, String) {
     let first = |state| entries.iter().find(|entry| entry.state == state).map(|entry| entry.tier);
     match (first(EntryState::Fresh), first(EntryState::Stale)) {
@@ -134,7 +135,11 @@ fn reason(entry: &EntryRecord, open: &OpenCache) -> String {
             let since = ago(open.now, over);
             format!("expired {since} ago, and may be served as stale until {}", until(stale))
         }
-        EntryState::Expired => format!("expired {} ago: the next reader removes it", ago(open.now, over)),
+        // An entry that nodes share is left to the node that wrote it.
+        EntryState::Expired if entry.tier == TierKind::Redis => {
+            format!("expired {} ago; no reader gets it", ago(open.now, over))
+        }
+        EntryState::Expired => format!("expired {} ago; the next read removes it", ago(open.now, over)),
         EntryState::Invalidated => invalidated(entry, open),
     }
 }
@@ -149,9 +154,7 @@ fn invalidated(entry: &EntryRecord, open: &OpenCache) -> String {
         Invalidation::Tag(tag) => format!("`invalidate_tag`, with the tag {}", escaped_line(&tag)),
         _ => "`invalidate_all`".to_owned(),
     };
-    format!(
-        "invalidated by {by}: that was invalidation {later} of the cache, and the entry is from before it"
-    )
+    format!("invalidated by {by}: its sequence number is {later}, that of the entry is {number}")
 }
 
 /// The place of a key in the list that a restart reads ahead, from 1.

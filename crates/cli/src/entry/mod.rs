@@ -25,7 +25,7 @@ pub(crate) enum EntryState {
     Fresh,
     /// A reader gets it only if its load fails or takes long.
     Stale,
-    /// Its time is over; the next reader removes it.
+    /// Its time is over. The next read removes it, unless nodes share it.
     Expired,
     /// An invalidation applies to it.
     Invalidated,

@@ -1,4 +1,4 @@
-//! What the command prints: lines, tables and JSON, without control codes of a terminal.
+//! Prints lines, tables, JSON and raw bytes to the standard output. Stored text is escaped, except in raw bytes.
 
 mod escape;
 mod progress;
@@ -35,7 +35,7 @@ impl Printer {
         self.is_json
     }
 
-    /// Writes text in which everything that was stored is escaped already, and a line break.
+    /// Writes a line. The caller has escaped stored text.
     pub(crate) fn line(&mut self, text: &str) -> Outcome<()> {
         Ok(writeln!(self.out, "{text}")?)
     }
@@ -49,8 +49,7 @@ impl Printer {
         Ok(self.out.write_all(bytes)?)
     }
 
-    /// Writes a JSON document. `schema` names its form; a form that readers would stumble over gets a new
-    /// name.
+    /// Writes a JSON document. `schema` names its layout; an incompatible layout gets a new name.
     pub(crate) fn json(&mut self, schema: &str, content: &impl Serialize) -> Outcome<()> {
         #[derive(Serialize)]
         struct Document<'a, T> {

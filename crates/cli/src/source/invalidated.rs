@@ -1,4 +1,4 @@
-//! Which entries the invalidation log of a directory covers.
+//! Which entries the invalidations of a cache apply to.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,12 +16,13 @@ pub(crate) struct Invalidated {
     cleared: u64,
     all: u64,
     tags: HashMap<Box<str>, u64>,
-    /// The highest number of all.
+    /// The highest sequence number of all invalidations.
     pub(crate) last: u64,
 }
 
 impl Invalidated {
-    /// Reads the log in the directory of a cache. `None` if invalidations may be lost.
+    /// Reads the log in the directory of a cache. `None` if the log is missing or damaged. Fails
+    /// if it cannot be read.
     pub(crate) fn read(dir: &Path) -> Outcome<Option<Self>> {
         Ok(FileInvalidationLog::read(dir)?.map(Self::of))
     }
@@ -42,7 +43,7 @@ impl Invalidated {
         invalidated
     }
 
-    /// Whether an entry with this sequence number and these tags was removed or expired.
+    /// Returns whether an invalidation applies to an entry with this sequence number and these tags.
     pub(crate) fn covers(&self, number: u64, tags: &[Tag]) -> bool {
         let by_tag = tags.iter().filter_map(|tag| self.tags.get(tag.as_str()));
         by_tag.chain([&self.cleared, &self.all]).any(|invalidation| number < *invalidation)

@@ -1,11 +1,11 @@
-//! The past of each cache: what changed from one look to the next.
+//! The past of each cache: what changed from one sample to the next.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use serde_json::Value as Json;
 
-/// The looks that are kept.
+/// Maximum number of rates that are kept.
 const SAMPLES_MAX: usize = 240;
 
 /// The counts of a cache at one moment.
@@ -13,23 +13,24 @@ const SAMPLES_MAX: usize = 240;
 struct Counts {
     misses: u64,
     loads: u64,
+    /// The sum of all load times, in microseconds.
     load_us: f64,
     /// The hits of each tier, by its name.
     hits: Vec<(String, u64)>,
 }
 
-/// What happened to a cache between two looks.
+/// What happened to a cache between two samples.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Rates {
     /// Look-ups a second.
     pub(super) gets: f64,
     /// Loads a second.
     pub(super) loads: f64,
-    /// The mean time of these loads in microseconds.
+    /// The mean time of the loads in this interval, in microseconds; 0 without loads.
     pub(super) load_us: f64,
     /// Hits divided by look-ups; `None` without look-ups.
     pub(super) hit_ratio: Option<f64>,
-    /// The same for the hits of each tier.
+    /// The hits of each tier divided by the look-ups of the whole cache; `None` without look-ups.
     pub(super) tiers: Vec<(String, Option<f64>)>,
 }
 
@@ -40,7 +41,7 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Adds a look.
+    /// Adds a sample.
     pub(super) fn add(&mut self, at: Instant, cache: &Json) {
         let counts = Counts::of(cache);
         if let Some((then, before)) = &self.last {
@@ -84,7 +85,8 @@ impl Counts {
         }
     }
 
-    /// A count that fell belongs to another cache of this number, and counts as unchanged.
+    /// Computes the rates since `before`. A count that fell belongs to a new cache with the same number, and counts
+    /// as unchanged.
     fn since(&self, before: &Self, seconds: f64) -> Rates {
         let misses = self.misses.saturating_sub(before.misses);
         let hits = |(tier, now): &(String, u64)| {
@@ -115,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_are_differences_by_time() {
+    fn rates_are_count_differences_per_second() {
         let look = |memory: u64, disk: u64, misses: u64, loads: u64| {
             json!({
                 "counts": { "misses": misses },

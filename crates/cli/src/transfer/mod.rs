@@ -16,7 +16,7 @@ const START: [u8; 8] = [MAGIC[0], MAGIC[1], MAGIC[2], MAGIC[3], VERSION, 0, 0, 0
 /// The kind of the last record.
 const END: u8 = 0;
 
-/// The kind of a record with a frame of this tier.
+/// The kind of a record with a frame of this tier: 2 for files, 1 (disk) for any other tier.
 fn kind_of(tier: TierKind) -> u8 {
     match tier {
         TierKind::File => 2,

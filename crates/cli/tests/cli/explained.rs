@@ -41,12 +41,11 @@ fn explain_says_why_a_reader_gets_nothing() {
     larder(dir.path(), &["explain", "brief"]).exits(0).says(&[
         nothing,
         "expired",
-        "the next reader removes it",
+        "the next read removes it",
     ]);
-    larder(dir.path(), &["explain", "withdrawn"]).exits(0).says(&[
-        nothing,
-        "invalidated by `invalidate_tag`, with the tag old: that was invalidation 1 of the cache",
-    ]);
+    larder(dir.path(), &["explain", "withdrawn"])
+        .exits(0)
+        .says(&[nothing, "invalidated by `invalidate_tag`, with the tag old: its sequence number is 1"]);
     let document = larder(dir.path(), &["explain", "brief", "--json"]).exits(0).json();
     assert_eq!(document["caches"][0]["answer"], json!(null));
     assert_eq!(document["caches"][0]["tiers"][0]["entry"]["state"], "expired");
@@ -82,7 +81,9 @@ fn explain_names_a_clear_and_a_key_that_a_restart_reads() {
 #[test]
 fn explain_of_an_absent_key_names_similar_ones() {
     let dir = folder();
-    larder(dir.path(), &["explain", "7"]).exits(3).complains(&["no cache has the key 7; there is ", "\"7\""]);
+    larder(dir.path(), &["explain", "7"])
+        .exits(3)
+        .complains(&["no cache has the key 7; similar keys: ", "\"7\""]);
     let ran = larder(dir.path(), &["explain", "no\u{1b}[2Jkey"]).exits(3);
     assert!(!ran.stderr.contains('\u{1b}'), "{:?}", ran.stderr);
     larder(dir.path(), &["explain", "page-01", "--cache", "films"]).exits(3);

@@ -1,4 +1,5 @@
-//! The walk over the byte tiers, which every read makes.
+//! The walk over the tiers beyond memory, which look-ups make. Look-ups of a thread over tiers that all block
+//! (`on_thread.rs`) and reads under a write guard do without it.
 //!
 //! It decides which tiers to ask for a key, nearest first, and whether an answer may be served. It
 //! also decides what to serve if no tier has the entry, and whether to ask again. Reads differ in
@@ -117,7 +118,8 @@ impl<'a> Walk<'a> {
         self.failure.take().map_or(Ok(None), Err)
     }
 
-    /// Returns whether a tier may be asked.
+    /// Returns false for a tier of this node while its entries are uncertain, if the cache serves only confirmed
+    /// ones.
     pub(crate) fn may_ask(&self, handle: &TierHandle) -> bool {
         self.engine.may_read(&self.view, handle)
     }
@@ -130,13 +132,14 @@ impl<'a> Walk<'a> {
     }
 
     /// Returns whether a frame of `handle` is unconfirmed, by its head. `None` if it must not be
-    /// served.
+    /// served; an outdated one is removed. After a missed window this asks the shared tier.
     pub(crate) async fn is_unconfirmed(&self, handle: &TierHandle, head: &[u8]) -> Option<bool> {
         let copy = LocalCopy { stack: self.stack, handle, key: self.key, head };
         self.engine.is_unconfirmed(copy, self.hash, &self.view).await
     }
 
-    /// Returns the copy in memory, for use if no tier has the entry.
+    /// Returns the copy in memory while the shared tier failed or a write to it is pending, for use if no tier
+    /// has the entry.
     pub(crate) fn unconfirmed(&self) -> Option<Found> {
         self.engine.unconfirmed(self.stack, self.key, self.failure.is_some())
     }

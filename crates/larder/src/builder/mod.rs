@@ -7,6 +7,7 @@ mod bounds;
 mod encrypt;
 mod given_options;
 mod listener;
+mod live;
 mod memory;
 mod observe;
 #[cfg(feature = "_codec")]

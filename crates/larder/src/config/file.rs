@@ -17,11 +17,12 @@ pub(super) fn layers(path: &Path, name: &str) -> Result<Vec<Layer>> {
 /// Returns an error: a build that cannot read the file must not ignore it.
 #[cfg(not(feature = "config"))]
 pub(super) fn layers(path: &Path, _: &str) -> Result<Vec<Layer>> {
-    Err(unreadable(path, "this build has no feature `config`"))
+    Err(unreadable(path, "larder was built without the feature `config`"))
 }
 
 fn unreadable(path: &Path, why: &str) -> Error {
-    Error::config("LARDER_CONFIG", format_args!("{}: {why}", path.display()), "a readable TOML file")
+    let allowed = "a readable TOML file with a section for each cache, or `[all]`";
+    Error::config("LARDER_CONFIG", format_args!("{}: {why}", path.display()), allowed)
 }
 
 #[cfg(feature = "config")]
@@ -29,7 +30,7 @@ fn read(path: &Path, text: &str, name: &str) -> Result<Vec<Layer>> {
     use toml::de::DeTable;
     let table = DeTable::parse(text).map_err(|error| {
         let line = error.span().map_or(0, |span| line_at(text, span.start));
-        // Not attached as the source: that would show the line, which may hold a password.
+        // Not attached: the error of the parser quotes the line, which may hold a password.
         unreadable(path, &format!("line {line}: {}", error.message()))
     })?;
     check_sections(path, text, table.get_ref())?;
@@ -77,24 +78,34 @@ fn section_layers(
     let Some(table) = section.get_ref().as_table() else { return Ok(()) };
     for (option, value) in table {
         let source = source(option.span().start);
-        layers.push((parse(option.get_ref(), &plain(value.get_ref()), &source)?, source));
+        let (name, value) = (option.get_ref(), value.get_ref());
+        let row = crate::options().iter().find(|row| row.name == name.as_ref());
+        let text = match (plain(value), row) {
+            (None, Some(row)) => {
+                let given = format_args!("a value of the type {} in {source}", value.type_str());
+                return Err(Error::config(row.name, given, row.allowed));
+            }
+            (text, _) => text.unwrap_or_default(),
+        };
+        layers.push((parse(name, &text, &source)?, source));
     }
     Ok(())
 }
 
-/// Converts a value into the text that `parse` takes: text, a number, or a list of texts. Any other type
-/// becomes text that no option allows.
+/// Converts a string, a number, a boolean or a list of strings into the text that `parse` takes. `None` for any
+/// other type, which no option has.
 #[cfg(feature = "config")]
-fn plain(value: &toml::de::DeValue<'_>) -> String {
+fn plain(value: &toml::de::DeValue<'_>) -> Option<String> {
     use toml::de::DeValue;
-    match value {
+    let text = match value {
         DeValue::String(text) => text.to_string(),
         DeValue::Integer(number) => number.to_string(),
         DeValue::Float(number) => number.to_string(),
         DeValue::Boolean(yes) => yes.to_string(),
-        DeValue::Array(items) => list(items).unwrap_or_else(|| "a list".to_owned()),
-        other => format!("a {}", other.type_str()),
-    }
+        DeValue::Array(items) => return list(items),
+        _ => return None,
+    };
+    Some(text)
 }
 
 /// Joins a list of texts with commas.
@@ -179,7 +190,7 @@ mod tests {
             &["disk_bytes", "larder.toml, line 3", "`1 B`", "16 MiB"],
         );
         check("[reports]\ndisk_bites = 1\n", &["disk_bites", "larder.toml, line 2", "disk_bytes"]);
-        check("[reports]\ncapacity = [1]\n", &["capacity", "`a list`", "0 keeps nothing"]);
+        check("[reports]\ncapacity = [1]\n", &["capacity", "the type array", "line 2", "0 keeps nothing"]);
         check("[reports\n", &["LARDER_CONFIG", "larder.toml", "line 1"]);
         check(
             "\ndisk_bytes = \"1 GiB\"\n[all]\n",
@@ -187,5 +198,19 @@ mod tests {
         );
         check("[all]\n[my.reports]\nttl = \"1h\"\n", &["LARDER_CONFIG", "line 2", "[\"my.reports\"]"]);
         check("[reports]\nttl = 3600\n", &["`3600`", "larder.toml, line 2", "1ms or more", "1h 30m"]);
+    }
+
+    #[test]
+    fn value_of_another_type_is_an_error_that_names_the_type_and_the_line() {
+        for (value, given) in
+            [("[]", "array"), ("[1, 2]", "array"), ("2020-01-01", "datetime"), ("{ x = 1 }", "table")]
+        {
+            let file = format!("[reports]\nttl = \"1s\"\nnamespace = {value}\n");
+            let row = crate::options().iter().find(|row| row.name == "namespace").unwrap();
+            let error = read(path(), &file, "reports").unwrap_err().to_string();
+            for part in ["namespace", given, "larder.toml, line 3", row.allowed] {
+                assert!(error.contains(part), "{part:?} is missing in {error:?}");
+            }
+        }
     }
 }

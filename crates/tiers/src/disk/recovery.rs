@@ -5,8 +5,8 @@
 //! entries are counted, and each segment learns which of its bytes are live. A row whose frame is missing is
 //! removed. A segment without rows is deleted.
 //!
-//! If a sorted run cannot be read, everything older is dropped too. Otherwise older rows would show
-//! overwritten values.
+//! If a sorted run cannot be opened, it and all older runs are deleted: older rows would show overwritten values. If
+//! a run proves damaged during the pass, all runs are deleted, and the rows of the journals stay.
 
 use std::sync::Arc;
 
@@ -40,10 +40,11 @@ pub(in crate::disk) struct OpenContext<'a> {
     pub(in crate::disk) marker: &'a Arc<Marker>,
 }
 
-/// Opens the store, with the data that `last_shutdown` allows to trust. Counts its disk usage in the share.
+/// Opens the store with the data that can be trusted after `last_shutdown`. Adds its bytes on disk to the share
+/// of the budget.
 pub(in crate::disk) fn open(context: &OpenContext<'_>, last_shutdown: LastShutdown) -> Result<Store> {
     let layout = context.layout;
-    // Before the marker is written.
+    // Read before `trusted` writes the marker: a snapshot is valid only with the marker of the close.
     let snapshot = if last_shutdown == LastShutdown::Closed { Snapshot::read(layout) } else { None };
     let mut replay = trusted(context, last_shutdown)?;
     layout::remove_file(&layout.snapshot())?;
@@ -74,8 +75,8 @@ pub(in crate::disk) fn open(context: &OpenContext<'_>, last_shutdown: LastShutdo
     Ok(store)
 }
 
-/// Applies the journals and counts all rows. Starts over without sorted runs if one cannot be read, and empty if
-/// the rows are not those that the journals say: then the journals themselves may be cut.
+/// Applies the journals and counts all rows. If a run is damaged, deletes all runs and counts again. If the rows
+/// differ from the closing record of the journal, deletes everything: the end of a journal may be missing.
 fn counted(
     context: &OpenContext<'_>,
     tables: Tables,
@@ -104,8 +105,8 @@ fn counted(
     }
 }
 
-/// Deletes data that cannot be trusted, and reads the journals of the rest. Marks the directory as
-/// in use.
+/// Reads the journals. Deletes all data in the directory if it cannot be trusted. Then marks the directory as in
+/// use.
 fn trusted(context: &OpenContext<'_>, last_shutdown: LastShutdown) -> Result<Replay> {
     let layout = context.layout;
     let replay = match last_shutdown {
@@ -127,8 +128,8 @@ fn trusted(context: &OpenContext<'_>, last_shutdown: LastShutdown) -> Result<Rep
     Ok(replay.unwrap_or_default())
 }
 
-/// Whether the end of the journal that a clean close leaves is missing. Without it, older values might appear.
-/// Earlier builds had sled databases, which tell by themselves.
+/// Returns whether the closing record of a cleanly closed store is missing; older values might be served then. A
+/// directory with sled databases of an earlier build never had one.
 fn lacks_journal(layout: &Layout, replay: &Replay) -> Result<bool> {
     Ok(replay.tally.is_none() && layout.databases()?.is_empty() && !layout.is_empty()?)
 }
@@ -138,10 +139,10 @@ fn discard_untrusted(layout: &Layout, last_shutdown: LastShutdown) -> Result<()>
         let path = layout.dir().display();
         match last_shutdown {
             LastShutdown::Unknown => {
-                tracing::warn!(target: "larder", %path, "the machine went down, or a removal was not recorded, while the directory was open; the disk tier starts empty")
+                tracing::warn!(target: "larder", %path, "it is unknown which changes were lost: the machine went down, a removal was not recorded, the marker is damaged, or the process was killed on a system without a boot id; the disk tier starts empty")
             }
             _ => {
-                tracing::warn!(target: "larder", %path, "the journal is damaged; the disk tier starts empty")
+                tracing::warn!(target: "larder", %path, "the journal is damaged or incomplete; the disk tier starts empty")
             }
         }
     }

@@ -1,8 +1,8 @@
 //! The invalidation log that all nodes share: invalidations by tag, of everything, and clears.
 //!
-//! A sorted set has one member per invalidation, with its sequence number as the score; a hash has the times.
-//! A sequence number is the server's time in microseconds, or the last number plus one if that is higher. So
-//! the numbers rise even if the log is lost and starts again. The first exchange after a loss records that
+//! A sorted set has one member for each tag, one for `invalidate_all` and one for `clear`. Its score is the
+//! sequence number of the last such invalidation; a hash has the times. A sequence number is the server's time in
+//! microseconds, and always above the last number of the log and every number that the node knows. So the numbers rise even if the log is lost and starts again. The first exchange after a loss records that
 //! everything before it was removed.
 
 use larder_core::clock::Time;
@@ -14,7 +14,7 @@ use redis::FromRedisValue;
 use crate::redis::RedisTier;
 use crate::redis::topology::router::RoutedCmd;
 
-/// The number of invalidations kept; beyond it, the oldest `FOLDED` ones are merged into one.
+/// The number of invalidations kept. Beyond it, the oldest, `FOLDED` more than the excess, become one clear.
 const KEPT_MAX: usize = 16_384;
 const FOLDED: usize = 1_024;
 /// The largest sequence number: larger scores are not exact in Redis.
@@ -65,8 +65,9 @@ const EXCHANGE: &str = "\
     end \
     return answer";
 
-/// One round trip. At most 16,384 invalidations are kept; beyond that the 1,024 oldest are merged into one
-/// that removes every entry stamped up to their number.
+/// Exchanges invalidations by one script, in one round trip. At most 16,384 are kept. Beyond that the oldest,
+/// 1,024 more than the excess, become one clear, which removes every entry with a sequence number below the
+/// highest of theirs.
 impl SharedInvalidations for RedisTier {
     fn time(&self) -> Option<Time> {
         self.inner.time(0)
