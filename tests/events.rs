@@ -531,3 +531,46 @@ fn listener_thread_ends_when_idle() {
         }
     }
 }
+
+#[test]
+fn event_with_another_type_of_key_tells_the_same() {
+    let key = || Arc::new(7_u64);
+    let (disk, file, memory) = (TierKind::Disk, TierKind::File, TierKind::Memory);
+    let evicted = |key| Event::Evicted {
+        key,
+        count: 2,
+        tier: memory,
+        home: disk,
+        bytes: Some(9),
+        cause: Cause::Capacity,
+    };
+    let all = [
+        Event::Inserted { key: key(), home: disk, by: Writer::Load },
+        evicted(Some(key())),
+        evicted(None),
+        Event::Expired { key: key(), tier: disk },
+        Event::Promoted { key: key(), from: disk },
+        Event::Moved { key: key(), from: disk, to: file },
+        Event::Unopened { key: key(), tier: file },
+        Event::Removed { key: key() },
+        Event::Invalidated(Extent::Key(key())),
+        Event::Invalidated(Extent::Tag("red".into())),
+        Event::Invalidated(Extent::All),
+        Event::Invalidated(Extent::Cleared),
+        Event::TierDown { tier: disk, line: Line::Writes },
+        Event::TierUp { tier: disk, line: Line::Writes },
+        Event::TierUnusable { tier: disk, why: "read only".into() },
+        Event::Repaired { key: Some(key()), tier: disk },
+        Event::Dropped { key: key(), why: larder::ErrorKind::Full },
+        Event::Missed { count: 3 },
+    ];
+    for event in all {
+        let as_text = event.clone().map_key(|key| Some(Arc::new(key.to_string()))).unwrap();
+        assert_eq!(as_text.name(), event.name());
+        assert_eq!(as_text.key().cloned(), event.key().map(u64::to_string), "{event:?}");
+        let back = as_text.map_key(|text| text.parse().ok().map(Arc::new));
+        assert_eq!(back, Some(event));
+    }
+    let other: Event<u64> = Event::Removed { key: key() };
+    assert!(other.map_key(|_| None::<Arc<u8>>).is_none(), "the key has no counterpart");
+}

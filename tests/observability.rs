@@ -263,3 +263,15 @@ fn statistics_and_explanations_name_the_engine_and_the_policy_of_memory() {
     none.insert(1, 1);
     assert_eq!(none.explain(&1).unwrap().memory, None);
 }
+
+#[test]
+fn quantiles_of_a_latency_are_in_order() {
+    let cache = mcache::<u64, u64>("quantiles").build().unwrap();
+    for key in 0..1000 {
+        cache.get_with(key, || key);
+    }
+    let latency = cache.stats().load_latency;
+    let quantiles = [latency.p50(), latency.p90(), latency.p99(), latency.p999(), latency.max()];
+    assert!(quantiles.is_sorted() && !quantiles[0].is_zero(), "{quantiles:?}");
+    assert_eq!((latency.p90(), latency.p999()), (latency.quantile(0.9), latency.quantile(0.999)));
+}

@@ -1,12 +1,15 @@
 //! Tiers that the user brings: where they stand, by which name they are known, and what they are held to.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use larder::{
-    Cache, Capability, EntryOptions, ErrorKind, Event, Persistence, Position, Tier, TierKind, TieredBuilder,
-    ucache,
+    BoxFuture, Cache, Capability, EntryOptions, ErrorKind, Event, OnRuntime, Persistence, Position, Result,
+    Tier, TierKind, TieredBuilder, ucache,
 };
+use larder_core::tier::{BatchItem, Call, Layer, TierReply, forward_tier};
+use larder_testkit::conformance::{self, Subject};
 use larder_testkit::{FaultyTier, HashMapTier, ManualClock, MapStorage, Operation, Times};
 
 use TierKind::{Disk, File, Memory};
@@ -31,6 +34,12 @@ fn builder(dir: &tempfile::TempDir) -> TieredBuilder<u32, String> {
 }
 
 const MEDIUM: usize = 50_000;
+
+#[test]
+fn kind_by_a_name_alone_is_the_users() {
+    assert!(kind("shelf").is_own());
+    assert!(![Memory, Disk, File, TierKind::Redis, TierKind::Null].iter().any(|kind| kind.is_own()));
+}
 
 #[test]
 fn own_tier_is_preferred_by_its_position() {
@@ -238,4 +247,81 @@ fn failing_own_tier_never_fails_the_caller() {
         "it is tried again"
     );
     cache.close().unwrap();
+}
+
+/// A tier that waits by a timer of tokio before each call, which panics without a runtime.
+struct OnTimer<T>(T);
+
+async fn tick() {
+    tokio::time::sleep(Duration::from_micros(1)).await;
+}
+
+impl<T: Tier> Layer for OnTimer<T> {
+    type Inner = T;
+
+    fn inner(&self) -> &T {
+        &self.0
+    }
+
+    fn around<'a, A: TierReply + 'a>(
+        &'a self,
+        _: Call<'a>,
+        make: impl FnOnce() -> BoxFuture<'a, Result<A>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<A>> {
+        let timer = tokio::time::sleep(Duration::from_micros(1));
+        Box::pin(async move {
+            timer.await;
+            tick().await;
+            make().await
+        })
+    }
+
+    fn around_many<'a, K: BatchItem + 'a, A: TierReply + 'a>(
+        &'a self,
+        _: Call<'a>,
+        items: &'a [K],
+        make: impl FnOnce(Cow<'a, [K]>) -> BoxFuture<'a, Vec<Result<A>>> + Send + 'a,
+    ) -> BoxFuture<'a, Vec<Result<A>>> {
+        Box::pin(async move {
+            tick().await;
+            make(Cow::Borrowed(items)).await
+        })
+    }
+}
+
+forward_tier!([T: Tier] OnTimer<T>);
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+/// A socket or timer of tokio in a tier panicked when a thread without a runtime used the cache.
+#[test]
+fn tier_on_a_runtime_serves_threads_and_tasks_of_any_executor() {
+    let runtime = runtime();
+    let tier = OnRuntime::new(runtime.handle().clone(), OnTimer(map("timed")));
+    let cache = ucache::<u32, String>("timed").url("memory:").tier(Position::First, tier).build().unwrap();
+    assert_eq!(cache.try_insert(1, "m".repeat(MEDIUM)).unwrap().home, kind("timed"));
+    assert_eq!(cache.get_with(2, || "m".repeat(MEDIUM)).len(), MEDIUM);
+    assert_eq!(cache.get_many(&[1, 2, 3]).iter().flatten().count(), 2);
+    assert_eq!((cache.remove(&1), cache.keys().unwrap().len()), (true, 1));
+    let tasks = cache.to_async();
+    larder_testkit::block_on(async {
+        assert_eq!(tasks.get_with(3, async { "m".repeat(MEDIUM) }).await.len(), MEDIUM);
+    });
+    let other = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    other.block_on(async { assert!(tasks.try_insert(4, "m".repeat(MEDIUM)).await.is_ok()) });
+    assert_eq!(cache.stats().tier(kind("timed")).unwrap().usage.entries, 3);
+    cache.close().unwrap();
+}
+
+#[test]
+fn tier_on_a_runtime_keeps_what_it_promises() {
+    let runtime = runtime();
+    let handle = runtime.handle().clone();
+    let subject = Subject::new("on a runtime", move || {
+        let (storage, handle) = (MapStorage::default(), handle.clone());
+        move || OnRuntime::new(handle.clone(), OnTimer(HashMapTier::on(&storage)))
+    });
+    conformance::run(&subject).assert_all();
 }

@@ -114,6 +114,56 @@ fn readme_lists_every_page_and_example() {
     }
 }
 
+/// The pages of some packages in the registry would have named neither a homepage nor their documentation.
+#[test]
+fn published_packages_have_all_metadata() {
+    let mut count = 0;
+    let in_crates = names("crates", Path::is_dir).into_iter().map(|name| format!("crates/{name}/Cargo.toml"));
+    // The package `larder` is that of the root.
+    let in_crates = in_crates.filter(|path| root().join(path).exists());
+    for path in in_crates.chain(["Cargo.toml".to_owned()]) {
+        let manifest = read(&path);
+        let package = manifest.split("[package]").nth(1).unwrap().split("\n[").next().unwrap();
+        if package.contains("publish = false") {
+            continue;
+        }
+        for field in ["description", "license", "repository", "homepage", "documentation", "readme"] {
+            let has_it = package.lines().any(|line| line.starts_with(field));
+            assert!(has_it, "{path} has no {field}");
+        }
+        let builds_with_features = manifest.contains("[package.metadata.docs.rs]\nall-features = true");
+        assert!(
+            builds_with_features || !manifest.contains("\n[features]"),
+            "{path}: docs.rs builds without features"
+        );
+        count += 1;
+    }
+    assert!(count > 8, "{count} packages were found");
+}
+
+/// The front page of the documentation lacked `encrypt`.
+#[test]
+fn readme_and_front_page_list_every_feature() {
+    let manifest = read("Cargo.toml");
+    let features = manifest.split("[features]").nth(1).unwrap().split("\n[").next().unwrap();
+    let names = features.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name);
+    let pages = [read("README.md"), read("crates/larder/src/lib.rs")];
+    let mut count = 0;
+    for name in names.filter(|name| *name != "default" && !name.starts_with('_')) {
+        let cell = format!("`{name}`");
+        for page in &pages {
+            let mut rows = page.lines().map(|line| line.trim_start_matches("//! "));
+            let is_listed = rows.any(|row| {
+                let first = row.strip_prefix("| ").and_then(|row| row.split(" | ").next());
+                first.is_some_and(|first| first.split(", ").any(|found| found == cell))
+            });
+            assert!(is_listed, "the feature {name} is not in the table of {}", &page[..40]);
+        }
+        count += 1;
+    }
+    assert!(count > 10, "{count} features were found");
+}
+
 #[test]
 fn architecture_page_names_every_folder_and_test() {
     let page = read("ARCHITECTURE.md");

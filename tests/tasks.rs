@@ -331,6 +331,9 @@ fn boxed<'a>(
             cache.get_with(key(), async { value() }).await;
             cache.optionally_get_with(key(), async { Some(value()) }).await.unwrap();
             cache.try_get_with(key(), async { Ok::<_, &'static str>(value()) }).await.unwrap();
+            cache.get_with_by_ref(name, async { value() }).await;
+            cache.optionally_get_with_by_ref(name, async { Some(value()) }).await.unwrap();
+            cache.try_get_with_by_ref(name, async { Ok::<_, &'static str>(value()) }).await.unwrap();
             let loaded = cache.load(key(), move |_| async move { Ok::<_, &'static str>(vec![name]) }).await;
             assert_eq!((loaded.unwrap(), cache.get(name).await), (value(), Some(value())));
             let keys = || names.iter().map(|&name| name.to_owned());
@@ -405,4 +408,18 @@ async fn task_changes_the_bounds_of_a_cache_and_switches_it_off() {
     bytes.set_memory_bytes(64 << 10).unwrap();
     assert!(before > 400_000 && bytes.bytes() <= 64 << 10, "{before}, {}", bytes.bytes());
     bytes.to_sync().set_memory_bytes(1 << 20).unwrap();
+}
+
+#[tokio::test]
+async fn borrowed_keys_load_as_owned_ones_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = larder::bcache::<String, u32>("borrowed").dir(dir.path()).build().unwrap().to_async();
+    assert_eq!(cache.get_with_by_ref("one", async { 1 }).await, 1);
+    assert_eq!(cache.get_with("one".to_owned(), async { unreachable!() }).await, 1);
+    assert_eq!(*cache.try_get_with_by_ref("two", async { Err::<u32, _>("no") }).await.unwrap_err(), "no");
+    assert_eq!(cache.optionally_get_with_by_ref("two", async { None }).await, None);
+    assert_eq!(cache.try_get_with_by_ref("two", async { Ok::<_, ()>(2) }).await.unwrap(), 2);
+    assert_eq!(cache.optionally_get_with_by_ref("two", async { None }).await, Some(2));
+    assert_eq!((cache.stats().cache.loads, cache.len()), (4, 2));
+    cache.close().await.unwrap();
 }

@@ -47,6 +47,7 @@ const SYNC: &[Verb] = &[
     ("get_with of its own key", |c| assert_eq!(c.get_with(23, || c.get_with(23, || 1) + 1), 2)),
     ("try_get_with", |c| assert!(c.try_get_with(24, || Err(())).is_err())),
     ("optionally_get_with", |c| assert_eq!(c.optionally_get_with(25, || None), None)),
+    ("get_with_by_ref", |c| assert_eq!(c.get_with_by_ref(&29, || 290), 290)),
     ("load", |c| assert!(matches!(c.load(26, |_| Ok::<_, ()>(1)), Ok(1)))),
     ("load in load", |c| {
         let inner = c.clone();

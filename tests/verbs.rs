@@ -33,6 +33,8 @@ fn threads_and_tasks_have_the_same_operations() {
     let (keys_for_threads, keys_for_tasks) = keys.split_once("mod tasks {").unwrap();
     let compute = include_str!("../crates/larder/src/compute.rs");
     let (compute_for_threads, compute_for_tasks) = compute.split_once("mod tasks {").unwrap();
+    let loads = include_str!("../crates/larder/src/cache/load.rs");
+    let (loads_for_threads, loads_for_tasks) = loads.split_once("mod tasks {").unwrap();
     let (memo, async_memo) = (
         include_str!("../crates/larder/src/memo/threads.rs"),
         include_str!("../crates/larder/src/memo/tasks.rs"),
@@ -42,6 +44,7 @@ fn threads_and_tasks_have_the_same_operations() {
         for_threads,
         keys_for_threads,
         compute_for_threads,
+        loads_for_threads,
         memo,
     ]);
     let tasks = methods(&[
@@ -49,6 +52,7 @@ fn threads_and_tasks_have_the_same_operations() {
         for_tasks,
         keys_for_tasks,
         compute_for_tasks,
+        loads_for_tasks,
         async_memo,
     ]);
     let different: Vec<_> = threads.symmetric_difference(&tasks).collect();
@@ -93,6 +97,31 @@ fn tasks_can_iterate_over_the_entries() {
             assert!(tasks.iter().await.unwrap().next().await.is_none(), "{tier_set}");
         });
     });
+}
+
+#[test]
+fn one_of_many_concurrent_callers_with_a_borrowed_key_loads() {
+    let cache = larder::mcache::<String, usize>("borrowed").build().unwrap();
+    let (start, loads) = (Barrier::new(8), AtomicUsize::new(0));
+    let load = |text: &str| {
+        cache.get_with_by_ref(text, || {
+            loads.fetch_add(1, SeqCst);
+            text.len()
+        })
+    };
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                start.wait();
+                assert_eq!(load("larder"), 6);
+            });
+        }
+    });
+    assert_eq!((loads.into_inner(), cache.stats().cache.loads), (1, 1));
+    assert_eq!(*cache.try_get_with_by_ref("none", || Err::<usize, _>("no")).unwrap_err(), "no");
+    assert_eq!(cache.optionally_get_with_by_ref("none", || None), None);
+    assert_eq!(cache.optionally_get_with_by_ref("none", || Some(4)), Some(4));
+    assert_eq!(cache.try_get_with_by_ref("none", || Err::<usize, _>("no")).unwrap(), 4);
 }
 
 #[test]
@@ -471,4 +500,21 @@ fn own_borrowed_key_finds_the_entry() {
     cache.insert(Name("Ada".to_owned(), "Lovelace".to_owned()), 36);
     assert_eq!(cache.get(&Parts("Ada", "Lovelace")), Some(36));
     assert!(cache.get(&Parts("Ada", "Byron")).is_none() && cache.remove(&Parts("Ada", "Lovelace")));
+}
+
+#[test]
+fn each_option_of_an_entry_counts_as_set() {
+    assert!(EntryOptions::new().is_unset());
+    let set = [
+        EntryOptions::new().ttl(MINUTE),
+        EntryOptions::new().stale(MINUTE),
+        EntryOptions::new().tag("red"),
+        EntryOptions::new().validator("v1"),
+        EntryOptions::new().persistence(larder::Persistence::LongTerm),
+        EntryOptions::new().access(larder::Access::WriteHeavy),
+        EntryOptions::new().home(TierKind::Disk),
+    ];
+    for options in set {
+        assert!(!options.is_unset(), "{options:?}");
+    }
 }

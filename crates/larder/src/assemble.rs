@@ -4,6 +4,8 @@
 mod learned;
 #[cfg(feature = "_codec")]
 pub(crate) mod objects;
+#[cfg(all(feature = "async", feature = "_codec"))]
+mod on_runtime;
 #[cfg(feature = "_codec")]
 mod read_only;
 
@@ -27,6 +29,8 @@ use crate::typed::erased;
 pub(crate) use self::byte_tiers::SharedPlan;
 #[cfg(feature = "_codec")]
 pub(crate) use self::byte_tiers::{OwnTier, TieredPlan, TypedParts, tiered};
+#[cfg(all(feature = "async", feature = "_codec"))]
+pub use self::on_runtime::OnRuntime;
 
 /// The configuration of the memory tier.
 pub(crate) struct MemoryPlan {

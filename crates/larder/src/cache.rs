@@ -1,7 +1,5 @@
 //! The synchronous cache.
 
-use std::any::TypeId;
-use std::convert::Infallible;
 use std::fmt;
 use std::hash::Hash;
 use std::path::Path;
@@ -11,17 +9,19 @@ use std::time::Duration;
 use larder_core::Result;
 use larder_core::clock::Time;
 use larder_core::entry_meta::{EntryOptions, Tag};
-use larder_core::erased::{AnyError, Borrowed, Key, Value};
+use larder_core::erased::{Borrowed, Key, Value};
 use larder_core::key::Lookup;
 use larder_core::place::Placement;
 use larder_core::stats::Stats;
-use larder_engine::{
-    Answer, Counter, Engine, Entry, Explanation, Increment, LoadContext, LoadError, LoadRequest, Loader,
-};
+use larder_engine::{Counter, Engine, Entry, Explanation, Increment};
 use larder_tiers::memory::Store;
 
 use crate::registry::{self, AnyCache, CacheKind};
 use crate::typed::{TypedEngine, own, typed};
+
+mod load;
+
+pub(crate) use load::{Nothing, infallible};
 
 /// A synchronous cache handle for threads: cheap to clone and to share.
 ///
@@ -31,7 +31,8 @@ use crate::typed::{TypedEngine, own, typed};
 /// A value that was read or loaded never overwrites a later change: a concurrent `insert`, `remove` or
 /// `clear` wins.
 ///
-/// Disk and file I/O run in the calling thread. Inside an async runtime use [`to_async`](Self::to_async).
+/// Disk and file I/O run in the calling thread.
+#[cfg_attr(feature = "async", doc = "Inside an async runtime use [`to_async`](Self::to_async).")]
 ///
 /// Dropping the last handle discards the entries in memory and closes the tiers: in place, or on the blocking
 /// pool inside a tokio runtime. Errors of this close are logged. [`close`](Self::close) closes the cache at a
@@ -174,121 +175,6 @@ where
         Ok(entry.and_then(|entry| entry.and_then(|value| Some(typed(value)))))
     }
 
-    /// Returns the value of `key`. On a miss it runs `loader`, stores the value and returns it.
-    ///
-    /// Concurrent callers of one key, threads and tasks, form a single flight: one caller, the leader, runs
-    /// its loader, and the waiters share the value. If the leader panics, a waiter becomes the leader and
-    /// runs its own loader. A loader may load other keys. If a loader loads its own key, or if loaders of
-    /// several keys would wait for one another in a cycle, the last caller loads without waiting. Each level
-    /// of nested loaders takes stack. A loader that waits for other threads (of rayon, say) can deadlock if
-    /// these load its key: see [the page on
-    /// loading](https://github.com/larder-rs/larder/blob/main/docs/loading.md).
-    ///
-    /// Inside an async runtime a thread does not wait for a load that a task leads, since that could
-    /// deadlock: it runs its own loader and stores nothing. In a single-threaded runtime it waits for no load
-    /// of another caller at all.
-    ///
-    /// ```
-    /// let cache = larder::mcache::<u64, u64>("squares").build()?;
-    /// assert_eq!(cache.get_with(7, || 49), 49);
-    /// assert_eq!(cache.get_with(7, || unreachable!()), 49);
-    /// # Ok::<(), larder::Error>(())
-    /// ```
-    pub fn get_with(&self, key: K, loader: impl FnOnce() -> V) -> V {
-        match self.inner.hit(&key) {
-            Some(value) => value,
-            None => infallible(self.inner.load_in_thread(key, || Ok::<_, Infallible>(loader()))),
-        }
-    }
-
-    /// As [`get_with`](Self::get_with), for a loader that may fail. An error stores nothing. Waiters whose
-    /// loaders have the same error type share the error; one of the others becomes the next leader.
-    ///
-    /// # Errors
-    /// The error of the loader.
-    ///
-    /// ```
-    /// let cache = larder::mcache::<String, i32>("parsed").build()?;
-    /// let parse = |text: &str| cache.try_get_with(text.to_owned(), || text.parse::<i32>());
-    /// assert_eq!(parse("7").unwrap(), 7);
-    /// assert!(parse("seven").is_err());
-    /// assert_eq!(cache.get("seven"), None);
-    /// # Ok::<(), larder::Error>(())
-    /// ```
-    pub fn try_get_with<E>(&self, key: K, loader: impl FnOnce() -> Result<V, E>) -> Result<V, Arc<E>>
-    where
-        E: Send + Sync + 'static,
-    {
-        match self.inner.hit(&key) {
-            Some(value) => Ok(value),
-            None => self.inner.load_in_thread(key, loader),
-        }
-    }
-
-    /// As [`get_with`](Self::get_with), for a loader that may return `None`. `None` is not stored; concurrent
-    /// callers of this method share it.
-    ///
-    /// ```
-    /// let cache = larder::mcache::<u8, char>("letters").build()?;
-    /// assert_eq!(cache.optionally_get_with(1, || None), None);
-    /// assert_eq!(cache.optionally_get_with(1, || Some('a')), Some('a'));
-    /// # Ok::<(), larder::Error>(())
-    /// ```
-    pub fn optionally_get_with(&self, key: K, loader: impl FnOnce() -> Option<V>) -> Option<V> {
-        self.try_get_with(key, || loader().ok_or(Nothing)).ok()
-    }
-
-    /// Returns the value of `key`. On a miss it runs `loader`, with the time limits and the stale window of the
-    /// cache. The loader belongs to the flight and not to its first caller: a panic is caught and shared like an
-    /// error. A stale value serves if the loader fails or takes long. With `refresh_ahead`, a hit near its
-    /// deadline starts a refresh.
-    ///
-    /// The loader receives the former value, where one is left, and returns a value or a
-    /// [`Loaded`](crate::Loaded): a value with its own time to live and tags, "not modified", "absent", or a
-    /// value that is not to be stored. With a plain value this method returns a value; with a `Loaded` it
-    /// returns `None` if the answer was "absent".
-    ///
-    /// The loader runs in this thread. It runs in a bounded pool of threads if the cache has a
-    /// [`hard_timeout`](crate::MemoryBuilder::hard_timeout), if it has a
-    /// [`soft_timeout`](crate::MemoryBuilder::soft_timeout) and a stale value, or if the call only starts a
-    /// refresh. The process has one pool, of at most 64 threads, which end when they are idle.
-    ///
-    /// # Errors
-    /// See [`LoadError`]: the loader failed, panicked or took too long, and there is no stale value to serve
-    /// instead; it answered "not modified" without a former value; or the cache was closed meanwhile.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use larder::{EntryOptions, LoadError, Loaded};
-    /// let cache = larder::mcache::<u8, u8>("loads").build()?;
-    /// assert!(matches!(cache.load(1, |_| Ok::<_, std::io::Error>(2)), Ok(2)));
-    /// let failed = cache.load(3, |_| Err::<u8, _>("no source"));
-    /// assert!(matches!(failed, Err(LoadError::Loader(error)) if *error == "no source"));
-    /// let hour = Duration::from_secs(3600);
-    /// let tagged = move |_| Ok::<_, ()>(Loaded::Value(5).with(EntryOptions::new().ttl(hour).tag("odd")));
-    /// assert!(matches!(cache.load(4, tagged), Ok(Some(5))));
-    /// let absent = move |_| Ok::<_, ()>(Loaded::Absent { ttl: hour });
-    /// assert!(matches!(cache.load(6, absent), Ok(None)));
-    /// # Ok::<(), larder::Error>(())
-    /// ```
-    pub fn load<A, E, F>(&self, key: K, loader: F) -> Result<A::Found, LoadError<E>>
-    where
-        A: Answer<V> + Send + 'static,
-        E: Send + Sync + 'static,
-        F: FnOnce(LoadContext<V>) -> Result<A, E> + Send + 'static,
-    {
-        if let Some(value) = self.inner.hit_of_load(&key) {
-            return A::found(Some(value)).ok_or(LoadError::Closed);
-        }
-        let loader = move |context: LoadContext<Value>| {
-            loader(context.typed()).map(|answer| answer.into_loaded().erased()).map_err(AnyError::new)
-        };
-        let loader = Loader::Call(Box::new(loader));
-        let request = LoadRequest { loader, error: TypeId::of::<E>(), absence: A::MAY_BE_ABSENT };
-        let loaded = self.inner.threads().load(Key::new(key), request).map_err(LoadError::typed)?;
-        A::found(loaded.map(typed)).ok_or(LoadError::Closed)
-    }
-
     /// Stores `value` under `key`, and replaces the former entry. If no tier stores the value, the former entry
     /// is removed all the same. A closed cache, or a key that cannot be encoded, changes nothing. A failure is
     /// counted and logged.
@@ -355,6 +241,9 @@ where
     /// assert_eq!(cache.get(&1), Some(2));
     /// # Ok::<(), larder::Error>(())
     /// ```
+    #[doc(alias = "or_insert")]
+    #[doc(alias = "put_if_absent")]
+    #[doc(alias = "add")]
     pub fn insert_if_absent(&self, key: K, value: V) -> Result<bool> {
         self.insert_if_absent_with(key, value, EntryOptions::new())
     }
@@ -383,6 +272,7 @@ where
     /// assert!(cache.increment("home", u64::MAX, 0).is_err());
     /// # Ok::<(), larder::Error>(())
     /// ```
+    #[doc(alias = "incr")]
     pub fn increment(&self, key: K, delta: V, start: V) -> Result<V>
     where
         V: Counter,
@@ -521,6 +411,8 @@ where
     /// assert_eq!(cache.take(&1)?, None);
     /// # Ok::<(), larder::Error>(())
     /// ```
+    #[doc(alias = "pop")]
+    #[doc(alias = "getdel")]
     pub fn take<Q>(&self, key: &Q) -> Result<Option<V>>
     where
         Q: Lookup<K> + Sync + ?Sized,
@@ -544,6 +436,7 @@ where
     /// # Errors
     /// If a tier failed. Nothing is served from that tier until it is cleared; the cache tries that again by
     /// itself.
+    #[doc(alias = "purge")]
     pub fn clear(&self) -> Result<()> {
         self.inner.threads().clear()
     }
@@ -552,6 +445,7 @@ where
     /// invalidated entries, and no recorded absences. Other tiers also count expired and invalidated entries
     /// that they have not removed yet. Redis counts the entries of all nodes as of the last survey: exactly up to
     /// 20,000 keys in the database of a server, an estimate beyond. Costs a pass over the entries in memory.
+    #[doc(alias = "entry_count")]
     pub fn len(&self) -> u64 {
         self.inner.engine.len()
     }
@@ -563,6 +457,7 @@ where
 
     /// Returns the bytes in all tiers, without I/O: weights in memory (zero if only a capacity bounds it), bytes on
     /// disk, and for Redis an estimate for the entries of all nodes as of the last survey.
+    #[doc(alias = "weighted_size")]
     pub fn bytes(&self) -> u64 {
         self.inner.engine.bytes()
     }
@@ -609,6 +504,7 @@ where
     ///
     /// # Errors
     /// The first failure of a tier; the others are flushed all the same.
+    #[doc(alias = "sync")]
     pub fn flush(&self) -> Result<()> {
         self.inner.threads().flush()
     }
@@ -678,15 +574,3 @@ where
     note = "with disk, files or Redis: `larder::ucache(\"a name\").build()?`"
 )]
 pub trait ConstructorArgument {}
-
-/// The error of a loader that returned `None`.
-#[derive(Debug)]
-pub(crate) struct Nothing;
-
-/// Unwraps the result of a loader that cannot fail.
-pub(crate) fn infallible<V>(loaded: Result<V, Arc<Infallible>>) -> V {
-    match loaded {
-        Ok(value) => value,
-        Err(never) => match *never {},
-    }
-}

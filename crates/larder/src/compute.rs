@@ -46,6 +46,9 @@ where
     /// assert!(!stock.contains_key(&"pear"));
     /// # Ok::<(), larder::Error>(())
     /// ```
+    #[doc(alias = "entry")]
+    #[doc(alias = "and_compute_with")]
+    #[doc(alias = "and_upsert_with")]
     pub fn compute(&self, key: K, decide: impl FnMut(Option<V>) -> Compute<V> + Send) -> Result<Option<V>> {
         let value = self.inner.threads().compute_borrowed(Key::new(key), &mut erased(decide))?;
         Ok(value.map(typed))

@@ -206,6 +206,7 @@ where
     /// other; the other tiers free theirs when they read them or make room. Costs a pass over the entries
     /// of every tier. Redis, and files that processes share, are left alone. After a failure, which the
     /// statistics count, it returns 0.
+    #[doc(alias = "run_pending_tasks")]
     pub fn sweep(&self) -> u64 {
         self.try_sweep().unwrap_or(0)
     }
@@ -234,6 +235,8 @@ where
     /// assert_eq!((prices.get(&5), prices.get(&6)), (Some(500), None));
     /// # Ok::<(), larder::Error>(())
     /// ```
+    #[doc(alias = "invalidate_entries_if")]
+    #[doc(alias = "retain")]
     pub fn invalidate_if(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Invalidating
     where
         K: Clone,

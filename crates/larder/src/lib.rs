@@ -12,7 +12,7 @@
 //! | [`mcache`](fn@mcache) | memory | `Clone` |
 #![cfg_attr(
     feature = "disk",
-    doc = "| [`bcache`](fn@bcache) | an embedded database, hot ones in memory too | serde types |"
+    doc = "| [`bcache`](fn@bcache) | disk: an LSM tree and segments, hot ones in memory too | serde types |"
 )]
 #![cfg_attr(feature = "file", doc = "| [`fcache`](fn@fcache) | one file each | serde types |")]
 #![cfg_attr(
@@ -32,6 +32,7 @@
 //! | `redis` | a Redis or Valkey that several nodes share | no |
 //! | `redis-tls` | the same over TLS | no |
 //! | `opendal` | object storage: S3 and other services of Apache OpenDAL; brings `file` | no |
+//! | `encrypt` | sealed entries and names: XChaCha20-Poly1305, BLAKE2b | no |
 //! | `config` | configuration files in TOML | no |
 //! | `lz4` | LZ4, for payloads below 16 KiB | no |
 //! | `json` | the JSON codec, `serde_json::Value` as JSON | no |
@@ -163,6 +164,8 @@ mod seal;
 mod stream;
 mod typed;
 
+#[cfg(all(feature = "async", any(feature = "disk", feature = "file", feature = "redis")))]
+pub use assemble::OnRuntime;
 #[cfg(feature = "async")]
 pub use async_cache::AsyncCache;
 #[cfg(feature = "disk")]

@@ -88,6 +88,8 @@ pub struct Usage {
 /// - A failure is an error, never `None`: `None` means only that the entry is absent.
 /// - Concurrent calls on different keys do not affect one another. The caller orders the calls on one key.
 /// - A `put` that fails leaves the former frame or none, never part of a frame.
+/// - The future of a call may be dropped before it is ready, at its time limit or with its caller. The call may
+///   still take effect, but not after a later call on the same key.
 /// - After `close` every other call fails with `ErrorKind::Closed`; a second `close` succeeds. `usage`
 ///   returns zero.
 /// - Dropping an open tier does the same as `close`, and logs failures. It is dropped on a thread that may

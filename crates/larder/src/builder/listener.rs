@@ -28,6 +28,8 @@ macro_rules! listener_option {
         /// assert_eq!(events.iter().collect::<Vec<_>>(), ["inserted", "removed"]);
         /// # Ok::<(), larder::Error>(())
         /// ```
+        #[doc(alias = "eviction_listener")]
+        #[doc(alias = "removal_listener")]
         pub fn on_event(mut self, listener: impl FnMut(crate::Event<K>) + Send + 'static) -> Self
         where
             K: Clone,

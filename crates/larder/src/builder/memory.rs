@@ -81,6 +81,7 @@ where
     /// Maximum number of entries. Default 10,000, unless [`memory_bytes`](Self::memory_bytes) is set; with
     /// both, both bounds apply. With 0 the cache keeps nothing: writes succeed, look-ups miss, and loads are
     /// still shared. A store holds 4,294,967,295 entries at most, and a larger capacity counts as that.
+    #[doc(alias = "max_capacity")]
     pub fn capacity(self, entries: u64) -> Self {
         self.with(|settings| settings.capacity = Some(entries))
     }
@@ -119,6 +120,7 @@ where
     }
 
     /// The eviction policy. Default [`Policy::Auto`].
+    #[doc(alias = "eviction_policy")]
     pub fn policy(self, policy: Policy) -> Self {
         self.with(|settings| settings.policy = Some(policy))
     }

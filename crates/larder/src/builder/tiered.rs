@@ -182,10 +182,10 @@ where
         self
     }
 
-    /// Describes tiers and options by URLs, one for each tier, separated by spaces. Schemes: `sled:///dir`
+    /// Describes tiers and options by URLs, one for each tier, separated by spaces. Schemes: `disk:///dir`
     /// and `file:///dir` with an absolute path, `redis://host`, `null:` for a tier that stores nothing, and
     /// `memory:`, which adds a memory tier in front of the others; without it there is none. Options are
-    /// parameters, as in `sled:///dir?compress=zstd:3&ttl=1h+30m`. Options set by methods of the builder
+    /// parameters, as in `disk:///dir?compress=zstd:3&ttl=1h+30m`. Options set by methods of the builder
     /// override them. A variable or the configuration file can set the URLs too; see [the page on
     /// configuration][page].
     ///
@@ -193,7 +193,7 @@ where
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
-    /// let url = format!("memory: sled://{}?disk_bytes=64+MiB", dir.path().display());
+    /// let url = format!("memory: disk://{}?disk_bytes=64+MiB", dir.path().display());
     /// let reports = larder::ucache::<u32, String>("reports").url(url).build()?;
     /// reports.insert(1, "fine".to_owned());
     /// # reports.close()?;
@@ -213,6 +213,7 @@ where
 
     /// Maximum number of entries in memory, in place of [`memory_bytes`](Self::memory_bytes); 0 for no memory
     /// tier. A store holds 4,294,967,295 entries at most, and a larger capacity counts as that.
+    #[doc(alias = "max_capacity")]
     pub fn capacity(self, entries: u64) -> Self {
         self.with(|settings| settings.capacity = Some(entries))
     }
@@ -288,6 +289,7 @@ where
     }
 
     /// The eviction policy of memory. Default [`Policy::Auto`].
+    #[doc(alias = "eviction_policy")]
     pub fn policy(self, policy: Policy) -> Self {
         self.with(|settings| settings.policy = Some(policy))
     }

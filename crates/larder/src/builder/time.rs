@@ -11,6 +11,8 @@ macro_rules! time_options {
     () => {
         /// The time to live of an entry: 1 ms or more. Default: no expiry; an entry lives until it is
         /// replaced, removed or evicted. At exactly its deadline it is absent. A write restarts the time.
+        #[doc(alias = "time_to_live")]
+        #[doc(alias = "expire_after_write")]
         pub fn ttl(self, ttl: std::time::Duration) -> Self {
             self.with(|settings| settings.ttl = Some(ttl))
         }
@@ -19,6 +21,8 @@ macro_rules! time_options {
         ///
         /// A use in memory does not reach the copies in other tiers: their idle time starts when the entry is
         /// written or [touched](crate::Cache::touch).
+        #[doc(alias = "time_to_idle")]
+        #[doc(alias = "expire_after_access")]
         pub fn idle(self, idle: std::time::Duration) -> Self {
             self.with(|settings| settings.idle = Some(idle))
         }
@@ -35,6 +39,8 @@ macro_rules! time_options {
         ///
         /// After a failed load the next attempt waits, a second at first and a minute at most. A failing
         /// source is called once in each such interval.
+        #[doc(alias = "stale_while_revalidate")]
+        #[doc(alias = "stale_if_error")]
         pub fn stale(self, window: std::time::Duration) -> Self {
             self.with(|settings| settings.stale = Some(window))
         }
@@ -67,6 +73,8 @@ macro_rules! ttl_by_option {
     () => {
         /// Sets the function that returns the time to live of an entry by its key and value; `None` means the
         /// [`ttl`](Self::ttl) of the cache.
+        #[doc(alias = "expire_after")]
+        #[doc(alias = "Expiry")]
         pub fn ttl_by(
             self,
             ttl: impl Fn(&K, &V) -> Option<std::time::Duration> + Send + Sync + 'static,

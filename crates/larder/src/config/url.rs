@@ -1,4 +1,4 @@
-//! A cache described by URLs: `memory: sled:///var/cache/app?compress=zstd:3`.
+//! A cache described by URLs: `memory: disk:///var/cache/app?compress=zstd:3`.
 
 use std::borrow::Cow;
 
@@ -74,7 +74,7 @@ enum UrlTarget<'a> {
     Null,
 }
 
-const ALLOWED: &str = "`memory:`, `sled:///dir`, `file:///dir`, `redis://host`, `s3://bucket/prefix` with the \
+const ALLOWED: &str = "`memory:`, `disk:///dir`, `file:///dir`, `redis://host`, `s3://bucket/prefix` with the \
      feature `opendal`, `null:`, separated by spaces";
 
 /// As [`read`], but attributes the options and errors to `source`, unless that is code.
@@ -143,7 +143,10 @@ impl<'a> Parts<'a> {
         match (self.scheme, self.rest) {
             ("memory", "") => Some(UrlTarget::Memory),
             ("null", "") => Some(UrlTarget::Null),
-            ("sled", _) if cfg!(feature = "disk") => Some(UrlTarget::Directory(TierKind::Disk, self.dir()?)),
+            // `sled` is the former name.
+            ("disk" | "sled", _) if cfg!(feature = "disk") => {
+                Some(UrlTarget::Directory(TierKind::Disk, self.dir()?))
+            }
             ("file", _) if cfg!(feature = "file") => Some(UrlTarget::Directory(TierKind::File, self.dir()?)),
             _ if self.is_objects() => Some(UrlTarget::Objects),
             _ => self.is_server().then_some(UrlTarget::Server),
@@ -218,7 +221,7 @@ fn option_layer(option: &str, text: &str) -> Result<(Settings, Source)> {
 
 /// The error for an invalid URL. Shows only the scheme of a server URL, since the rest may hold a password.
 fn invalid_url(given: &str, allowed: &str) -> Error {
-    let ours = ["memory:", "sled:", "file:", "null:"];
+    let ours = ["memory:", "disk:", "sled:", "file:", "null:"];
     let shown = |url: &str| match ours.iter().any(|scheme| url.starts_with(scheme)) {
         true => values::without_password(url),
         false => values::scheme_alone(url),
@@ -272,6 +275,8 @@ mod tests {
         check("memory: file:///a/b%20c", Some(TierKind::File), None);
         check("memory:?memory_bytes=1+MiB sled:///a/b%20c file:///a/b%20c", None, Some(1 << 20));
         check("null: sled:///a/b%20c", None, Some(0));
+        check("disk:///a/b%20c", Some(TierKind::Disk), Some(0));
+        check("disk:///a/b%20c file:///a/b%20c", None, Some(0));
         let one_alone = read("null:").unwrap();
         assert_eq!((one_alone.home(), one_alone.tiers.first()), (None, Some(TierKind::Null)));
     }
@@ -301,6 +306,7 @@ mod tests {
             "",
             "sled://relative",
             "sled:///",
+            "disk://relative",
             "nowhere:///a",
             "x",
             "memory: memory:",

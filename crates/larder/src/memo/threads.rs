@@ -63,7 +63,8 @@ where
     }
 }
 
-/// A function of many keys, in a [`Memo`] or an [`AsyncMemo`](crate::AsyncMemo).
+/// A function of many keys, in a [`Memo`].
+#[cfg_attr(feature = "async", doc = "Also in an [`AsyncMemo`](crate::AsyncMemo).")]
 #[derive(Clone, Copy, Debug)]
 pub struct Many<F>(pub(super) F);
 

@@ -28,6 +28,16 @@ pub struct Handle(RuntimeFlavor);
 #[derive(Debug)]
 pub struct TryCurrentError;
 
+/// As `tokio::runtime::EnterGuard`.
+#[derive(Debug)]
+pub struct EnterGuard(Option<RuntimeFlavor>);
+
+impl Drop for EnterGuard {
+    fn drop(&mut self) {
+        CURRENT.with(|current| current.set(self.0));
+    }
+}
+
 shuttle::thread_local! {
     static CURRENT: Cell<Option<RuntimeFlavor>> = Cell::new(None);
 }
@@ -44,6 +54,11 @@ impl Handle {
     /// Called outside of a runtime.
     pub fn try_current() -> Result<Self, TryCurrentError> {
         CURRENT.with(Cell::get).map(Self).ok_or(TryCurrentError)
+    }
+
+    /// As in `tokio`.
+    pub fn enter(&self) -> EnterGuard {
+        EnterGuard(CURRENT.with(|current| current.replace(Some(self.0))))
     }
 
     /// As in `tokio`.
