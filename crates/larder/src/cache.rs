@@ -19,6 +19,7 @@ use larder_tiers::memory::Store;
 use crate::registry::{self, AnyCache, CacheKind};
 use crate::typed::{TypedEngine, own, typed};
 
+mod live;
 mod load;
 
 pub(crate) use load::{Nothing, infallible};

@@ -7,7 +7,6 @@ mod bounds;
 mod encrypt;
 mod given_options;
 mod listener;
-mod live;
 mod memory;
 mod observe;
 #[cfg(feature = "_codec")]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use larder_core::{Error, Result};
 
-use super::{CAPACITY_MAX, MEMORY_BYTES, within};
 use crate::Cache;
+use crate::builder::{CAPACITY_MAX, MEMORY_BYTES, within};
 
 impl<K, V> Cache<K, V>
 where
