@@ -331,22 +331,23 @@ impl Engine {
 
     /// Runs a section over the tiers. If all tiers block, it runs on a thread that may block;
     /// otherwise in the caller's task. A section that only `reads` may be dropped before its end.
-    pub(crate) async fn drive<W: Runtime, T: Send + 'static>(
+    pub(crate) fn drive<W: Runtime, T: Send + 'static>(
         &self,
         reads: bool,
         section: impl Future<Output = T> + Send + 'static,
-    ) -> Result<T> {
+    ) -> impl Future<Output = Result<T>> + Send {
         let tiers = self.tiers();
-        if tiers.is_empty() {
-            // The section can only wait for a guard, and guards are held briefly.
-            return Ok(block_on(section));
-        }
-        // On the heap at once: a future that is awaited is moved several times.
-        let section = Box::pin(section);
-        if tiers.iter().all(TierHandle::blocks) {
-            W::section(true, section).await
-        } else {
-            W::drive(reads, section).await
+        // On the heap at once: a future that is awaited is moved several times, and would be part of the
+        // future of every caller. Without tiers the section can only wait for a guard, and guards are held
+        // briefly.
+        let section = if tiers.is_empty() { Err(block_on(section)) } else { Ok(Box::pin(section)) };
+        let all_block = tiers.iter().all(TierHandle::blocks);
+        async move {
+            match section {
+                Err(ended) => Ok(ended),
+                Ok(section) if all_block => W::section(true, section).await,
+                Ok(section) => W::drive(reads, section).await,
+            }
         }
     }
 
