@@ -36,10 +36,11 @@ impl Promotions {
     /// Returns whether the read at hand is copied. `count` is called once a round.
     pub(crate) fn pay(&self, count: impl FnOnce() -> MemoryCounts) -> bool {
         let read = self.reads.fetch_add(1, Ordering::Relaxed);
+        let is_copied = !self.are_rare.load(Ordering::Relaxed) || read.is_multiple_of(COPIED_ONE_IN);
         if read % ROUND == ROUND - 1 {
             self.look_back(count());
         }
-        !self.are_rare.load(Ordering::Relaxed) || read.is_multiple_of(COPIED_ONE_IN)
+        is_copied
     }
 
     fn look_back(&self, now: MemoryCounts) {
@@ -70,8 +71,8 @@ mod tests {
         let few = all / COPIED_ONE_IN as usize;
         assert_eq!(round(&promotions, &mut counts, 0, 0), all, "there is room");
         assert_eq!(round(&promotions, &mut counts, HITS_MIN, ROUND), all, "copies are used");
-        // The round that ends with few hits was copied before that was known.
-        assert!(round(&promotions, &mut counts, HITS_MIN - 1, ROUND) >= all - 1);
+        // That these were copied for few hits is known at their end.
+        assert_eq!(round(&promotions, &mut counts, HITS_MIN - 1, ROUND), all);
         assert_eq!(round(&promotions, &mut counts, 0, ROUND / COPIED_ONE_IN), few);
         assert_eq!(round(&promotions, &mut counts, HITS_MIN, ROUND / COPIED_ONE_IN), few);
         assert_eq!(round(&promotions, &mut counts, HITS_MIN, ROUND), all, "copies are used again");
