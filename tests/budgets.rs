@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use larder::{Cache, TierKind};
+use larder::{Cache, ErrorKind, TierKind};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A type with its own counts, so that concurrent tests do not share them.
@@ -210,4 +210,40 @@ fn values_that_panic_on_drop_free_their_weight() {
     std::panic::set_hook(quiet);
     cache.insert(1, Fragile { _breaks: Arc::new(Breaks(false)) });
     assert!(cache.get(&1).is_some(), "no room is left");
+}
+
+/// A weigher says that memory cannot hold the entry; disk can.
+#[test]
+#[cfg(feature = "disk")]
+fn entry_too_heavy_for_memory_goes_to_the_next_tier() {
+    let dir = tempfile::tempdir().unwrap();
+    let builder = larder::ucache::<u32, String>("heavy").dir(dir.path()).memory_bytes(64 << 10);
+    let cache = builder.weigher(|_, _| 1 << 20).build().unwrap();
+    let placement = cache.try_insert(1, "a".to_owned()).unwrap();
+    assert_eq!((placement.home, placement.copy_in_memory), (TierKind::Disk, false), "{placement}");
+    assert_eq!(cache.get_with(2, || "b".to_owned()), "b");
+    assert_eq!((cache.get(&1).as_deref(), cache.get(&2).as_deref()), (Some("a"), Some("b")));
+    let alone = larder::mcache::<u32, String>("heavy alone").memory_bytes(64 << 10);
+    let alone = alone.weigher(|_, _| 1 << 20).build().unwrap();
+    assert_eq!(alone.try_insert(1, "a".to_owned()).unwrap_err().kind(), ErrorKind::TooLarge);
+}
+
+#[test]
+#[cfg(feature = "disk")]
+fn larger_memory_takes_larger_entries_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let builder = larder::ucache::<u32, String>("grown").dir(dir.path()).memory_bytes(64 << 10);
+    let cache = builder.build().unwrap();
+    let text = "x".repeat(20 << 10);
+    assert_eq!(cache.try_insert(1, text.clone()).unwrap().home, TierKind::Disk, "a quarter is 16 KiB");
+    cache.set_memory_bytes(64 << 20).unwrap();
+    assert_eq!(cache.try_insert(1, text).unwrap().home, TierKind::Memory);
+}
+
+#[test]
+#[cfg(feature = "disk")]
+fn bound_of_a_cache_without_memory_cannot_be_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = larder::bcache::<u32, u32>("bare").dir(dir.path()).memory_bytes(0).build().unwrap();
+    assert_eq!(cache.set_capacity(10).unwrap_err().kind(), ErrorKind::Unsupported);
 }

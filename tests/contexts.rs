@@ -245,3 +245,25 @@ fn files_of_a_killed_process_are_removed_by_the_next() {
     live.close().unwrap();
     assert_eq!(left(dir.path()), [""; 0]);
 }
+
+#[test]
+#[cfg(unix)]
+fn directories_of_a_temporary_scope_are_for_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+
+    fn check(dir: &std::path::Path) -> usize {
+        let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        let inside = entries.filter(|path| path.is_dir()).map(|path| {
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o700, "{}", path.display());
+            1 + check(&path)
+        });
+        inside.sum()
+    }
+
+    let base = tempfile::tempdir().unwrap();
+    let scope = larder::CacheContext::new("modes").dir(base.path()).temporary();
+    let cache = scope.fcache::<u32, String>("files").build().unwrap();
+    cache.insert(1, "one".to_owned());
+    assert!(check(base.path()) >= 3, "the root, the scope and the cache");
+}

@@ -519,3 +519,35 @@ fn each_option_of_an_entry_counts_as_set() {
         assert!(!options.is_unset(), "{options:?}");
     }
 }
+
+/// A value that owns nothing on the heap, and whose clone changes the cache that holds it.
+struct Meddling(u64);
+
+impl Clone for Meddling {
+    fn clone(&self) -> Self {
+        static OTHER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(2);
+        if self.0 == 1 {
+            let other = OTHER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            meddled_with().insert(other, Self(other));
+        }
+        Self(self.0)
+    }
+}
+
+fn meddled_with() -> &'static larder::Cache<u64, Meddling> {
+    static CACHE: std::sync::OnceLock<larder::Cache<u64, Meddling>> = std::sync::OnceLock::new();
+    CACHE.get_or_init(|| larder::mcache("meddling").capacity(100).build().unwrap())
+}
+
+/// In one shard, so that a clone under its lock would wait for itself.
+#[test]
+fn clone_of_a_small_value_may_call_the_cache() {
+    let cache = meddled_with();
+    cache.insert(1, Meddling(1));
+    let (done, waits) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let found = (0..10).filter(|_| cache.get(&1).is_some()).count();
+        done.send(found).unwrap();
+    });
+    assert_eq!(waits.recv_timeout(std::time::Duration::from_secs(30)), Ok(10));
+}

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use larder_core::Result;
 use larder_core::clock::Clock;
 use larder_core::entry_meta::{Freshness, LiveEntryMeta};
 use larder_core::erased::{AnyLookup, Key, Memory, Value};
@@ -16,6 +15,7 @@ use larder_core::memory::{Bounds, Lifespan, MemoryStore, Record, Removed};
 use larder_core::place::LearnedFile;
 use larder_core::stats::{CacheCounters, Count, HotCount, Stats, TierCounts, TierStats};
 use larder_core::tier::{EntryVersion, TierKind};
+use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use crate::coherence::port::CoherencePort;
@@ -425,6 +425,9 @@ impl Engine {
     /// # Errors
     /// `ErrorKind::Unsupported` if the memory store cannot change them.
     pub fn set_bounds(&self, change: impl FnOnce(&mut Bounds)) -> Result<()> {
+        if self.memory_weight_max == 0 {
+            return Err(Error::new(ErrorKind::Unsupported, "the cache was built without memory"));
+        }
         let mut bounds = self.memory.bounds();
         change(&mut bounds);
         reentrancy::within(|| self.memory.set_bounds(bounds))

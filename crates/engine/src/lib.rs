@@ -55,6 +55,7 @@ pub use load::poll_watch::watched;
 pub use load::{Begun, Load};
 pub use read::explain::{Entry, Explanation};
 pub use selector::Hints;
+pub use selector::weight_max;
 pub use shells::{AnsweredEntry, Threads};
 #[cfg(feature = "async")]
 pub use shells::{Boxed, Tasks, Watched};

@@ -68,7 +68,7 @@ impl MemoryPlan {
 
     /// The largest weight of one entry.
     fn weight_max(&self) -> u64 {
-        self.bounds.bytes.map_or(u64::MAX, |bytes| bytes / 4).min(u64::from(u32::MAX))
+        larder_engine::weight_max(self.bounds)
     }
 
     fn weigh(self) -> Weigh {

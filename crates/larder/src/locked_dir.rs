@@ -141,6 +141,14 @@ pub(crate) fn create(path: &Path) -> Result<()> {
     builder.create(path).map_err(|error| dir_error(path, error))
 }
 
+/// Creates a directory of mode 0700 with a random name, which is deleted when the result is dropped.
+pub(crate) fn temporary(prefix: &str, parent: &Path) -> io::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    builder.prefix(prefix).tempdir_in(parent)
+}
+
 fn not_shared(path: &Path) -> Error {
     let message = format!(
         "another process uses the directory {} alone: every cache that shares it must be built with \
@@ -155,8 +163,7 @@ fn private_directory(beside: &Path) -> Result<(TempDir, DirLock)> {
     let prefix = format!("~{}-", std::process::id());
     let mut failure = busy(beside);
     for _ in 0..PRIVATE_TRIES {
-        let private = tempfile::Builder::new().prefix(&prefix).tempdir_in(beside);
-        let private = private.map_err(|error| dir_error(beside, error))?;
+        let private = temporary(&prefix, beside).map_err(|error| dir_error(beside, error))?;
         match DirLock::take(private.path(), false) {
             Ok(Some(lock)) => return Ok((private, lock)),
             Ok(None) => {}

@@ -65,7 +65,7 @@ fn copied(cache: &CacheDirectory, disk: &Path) -> Outcome<Option<(DiskTier, Temp
             InUse::Unknown => return Err(unreadable(cache)),
             InUse::Alone | InUse::Shared => return Ok(None),
         }
-        let copy = tempfile::Builder::new().prefix("larder-").tempdir()?;
+        let copy = private_temporary_dir()?;
         let target = copy.path().join("disk");
         let opened = copy_to_read(disk, &target).and_then(|()| {
             let budget = DiskBudget::unlimited().share();
@@ -78,6 +78,14 @@ fn copied(cache: &CacheDirectory, disk: &Path) -> Outcome<Option<(DiskTier, Temp
         let _of_a_mixed_copy = warnings::take();
     }
     Ok(None)
+}
+
+/// Creates a directory that only this user may enter, and that is deleted when the result is dropped.
+fn private_temporary_dir() -> std::io::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    builder.prefix("larder-").tempdir()
 }
 
 /// Connects to the server of a cache.

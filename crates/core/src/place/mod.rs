@@ -322,6 +322,24 @@ pub struct Placement {
 }
 
 impl Placement {
+    /// The placement of an entry that memory cannot hold: there is no copy, and if memory is the home, the first
+    /// alternative takes its place. Unchanged if there is none.
+    #[must_use]
+    pub fn beyond_memory(self) -> Self {
+        let mut others = self.alternatives.iter().filter(|kind| *kind != TierKind::Memory);
+        let home = match self.home {
+            TierKind::Memory => others.next(),
+            home => Some(home),
+        };
+        let Some(home) = home else { return self };
+        let rule = if home == self.home {
+            self.rule
+        } else {
+            "an alternative, because memory cannot hold the entry"
+        };
+        Self { home, copy_in_memory: false, alternatives: others.collect(), rule, ..self }
+    }
+
     /// The placement of an entry that may only be in memory.
     pub const MEMORY_ONLY: Self = Self {
         home: TierKind::Memory,

@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// The longest backoff.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// Maximum number of backoffs. At the limit the ended ones are dropped; if that frees nothing, all
-/// are.
+/// Maximum number of backoffs. At the limit the ended ones are dropped; if that frees nothing, the half that ends
+/// first is.
 const PAUSES_MAX: usize = 10_000;
 
 /// The keys whose loads failed lately, by their hash.
@@ -43,7 +43,15 @@ impl Backoffs {
             backoffs.retain(|_, backoff| now < backoff.until);
         }
         if backoffs.len() >= PAUSES_MAX {
-            backoffs.clear();
+            let mut ends: Vec<Time> = backoffs.values().map(|backoff| backoff.until).collect();
+            let (_, median, _) = ends.select_nth_unstable(PAUSES_MAX / 2);
+            let median = *median;
+            let mut kept = 0;
+            // Many may end at the same moment.
+            backoffs.retain(|_, backoff| {
+                kept += usize::from(backoff.until >= median);
+                backoff.until >= median && kept <= PAUSES_MAX / 2
+            });
         }
         let backoff = backoffs.entry(hash).or_insert(Backoff { failures: 0, until: now });
         backoff.until = now.after(length(backoff.failures, chance));
@@ -106,5 +114,15 @@ mod tests {
         let backoffs = Backoffs::default();
         (0..3 * PAUSES_MAX as u64).for_each(|hash| backoffs.failed(hash, T(0), 0));
         assert!(backoffs.backoffs.lock().len() <= PAUSES_MAX);
+    }
+
+    #[test]
+    fn backoffs_that_end_last_outlive_the_others_at_the_limit() {
+        let backoffs = Backoffs::default();
+        let long: Vec<u64> = (0..100).collect();
+        // Four failures: eight seconds.
+        (0..4).for_each(|_| long.iter().for_each(|hash| backoffs.failed(*hash, T(0), 0)));
+        (100..2 * PAUSES_MAX as u64).for_each(|hash| backoffs.failed(hash, T(0), 0));
+        assert!(long.iter().all(|hash| backoffs.holds(*hash, T(7_999))));
     }
 }

@@ -8,4 +8,5 @@ mod table;
 
 pub use adaptive::Adaptive;
 pub use hints::Hints;
+pub use place::weight_max;
 pub use table::Table;

@@ -3,11 +3,17 @@
 use std::time::Duration;
 
 use larder_core::entry_meta::EntryMeta;
+use larder_core::memory::Bounds;
 use larder_core::place::{Facts, Placement, TIERS_MAX, TierFacts};
 use larder_core::tier::TierKind;
 
 use crate::engine::{Engine, OVERHEAD};
 use crate::tier_stack::TierStack;
+
+/// Returns the weight of the heaviest entry that a tiered cache places in memory: a quarter of its bytes.
+pub fn weight_max(bounds: Bounds) -> u64 {
+    bounds.bytes.map_or(u64::MAX, |bytes| bytes / 4).min(u64::from(u32::MAX))
+}
 
 impl Engine {
     /// Returns the facts for placing an entry of `bytes`, with the hints of the entry and of the cache.
@@ -22,9 +28,10 @@ impl Engine {
 
     /// As [`place`](Self::place), as if the tier `well` were healthy.
     pub(crate) fn place_with(&self, stack: &TierStack, facts: &Facts, well: Option<TierKind>) -> Placement {
+        let bounds = self.memory.bounds();
         let memory = TierFacts {
-            healthy: self.memory_weight_max > 0 && self.memory.bounds().entries != Some(0),
-            ..TierFacts::of_memory(self.memory_weight_max.saturating_sub(OVERHEAD))
+            healthy: self.memory_weight_max > 0 && bounds.entries != Some(0),
+            ..TierFacts::of_memory(weight_max(bounds).saturating_sub(OVERHEAD))
         };
         // Most caches have few tiers, and the large array costs more than the choice.
         let (mut few, mut many);

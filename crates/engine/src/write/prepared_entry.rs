@@ -180,17 +180,23 @@ impl Engine {
         encoded: Option<EncodedKey>,
         entry: NewEntry,
     ) -> PreparedEntry {
+        let key_bytes = encoded.as_ref().map_or(0, |key| key.as_bytes().len() as u64);
+        let mut weight = 0;
+        let mut weigh = |bytes| {
+            weight = self.weight(key, entry.value.as_ref(), bytes + key_bytes);
+            weight
+        };
         let plan = match &self.stack {
-            Some(stack) => self.plan(stack, key, &entry).map(Some),
-            None => Ok(None),
+            Some(stack) => self.plan(stack, key, &entry, &mut weigh).map(Some),
+            None => {
+                weigh(0);
+                Ok(None)
+            }
         };
         let NewEntry { value, terms, load_cost } = entry;
         if plan.as_ref().is_err_and(|error| error.kind() == ErrorKind::Codec) {
             self.counters.unencodable.increment();
         }
-        let bytes = plan.as_ref().ok().and_then(Option::as_ref).map_or(0, |plan| plan.facts.bytes);
-        let key_bytes = encoded.as_ref().map_or(0, |key| key.as_bytes().len() as u64);
-        let weight = self.weight(key, value.as_ref(), bytes + key_bytes);
         let created = self.timeline.now();
         let stamp = self.invalidations.stamp();
         if !terms.is_plain() && !self.expires.load(Ordering::Relaxed) {
@@ -212,12 +218,21 @@ impl Engine {
         }
     }
 
-    fn plan(&self, stack: &TierStack, key: &Key, entry: &NewEntry) -> Result<Plan> {
+    /// Decides where an entry goes, and encodes it if that is beyond memory. `weigh` returns its weight in memory,
+    /// given the length of the value.
+    fn plan(
+        &self,
+        stack: &TierStack,
+        key: &Key,
+        entry: &NewEntry,
+        weigh: &mut dyn FnMut(u64) -> u32,
+    ) -> Result<Plan> {
         let NewEntry { value, terms, load_cost } = entry;
         let value = value.as_ref();
         let bytes = value.map_or(Ok(0), |value| stack.values.measure(value))?;
         let facts = Facts { key: self.fact_key(key), ..self.facts(bytes, *load_cost, terms) };
         let placement = self.place(stack, &facts);
+        let placement = if self.fits_memory(weigh(bytes)) { placement } else { placement.beyond_memory() };
         self.teach_request(&facts, None);
         let payload = match placement.home {
             TierKind::Memory => None,

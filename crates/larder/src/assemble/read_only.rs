@@ -18,6 +18,8 @@ use larder_tiers::{LastShutdown, ShutdownRecord};
 
 use super::TieredPlan;
 use crate::locked_dir::path_in;
+#[cfg(feature = "disk")]
+use crate::locked_dir::temporary;
 use crate::seal::Seal;
 
 /// What was found in the directory.
@@ -96,7 +98,7 @@ fn copied(disk: &Path) -> Result<(larder_tiers::disk::DiskTier, tempfile::TempDi
 
     for attempt in 0..COPIES_MAX {
         std::thread::park_timeout(PAUSE * attempt);
-        let copy = tempfile::Builder::new().prefix("larder-").tempdir()?;
+        let copy = temporary("larder-", &std::env::temp_dir())?;
         let dir = copy.path().join("disk");
         if !copy_while_open(disk, &dir)? {
             continue;

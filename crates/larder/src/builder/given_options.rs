@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(feature = "_codec")]
+use larder_core::tier::TierKind;
 use larder_core::{Error, Result};
 
 use crate::config;
@@ -11,7 +13,7 @@ use crate::config::url::UrlConfig;
 use crate::context::Scope;
 #[cfg(feature = "_codec")]
 use crate::options::values::Urls;
-use crate::options::{Layer, Resolved, Settings, Source};
+use crate::options::{Level, Resolved, Settings, Source};
 use crate::presets::Preset;
 
 /// The options of a builder from all sources, before they are resolved.
@@ -46,37 +48,42 @@ impl GivenOptions {
     /// variable for all caches is not meant for those whose builder names a tier.
     #[cfg(feature = "_codec")]
     pub(crate) fn resolve(&self, any_tier: bool) -> Result<(Resolved, Option<UrlConfig>)> {
-        let mut layers = self.layers(any_tier)?;
-        let Some(at) = layers.iter().position(|(settings, _)| settings.url.is_some()) else {
-            return Ok((Resolved::from_layers(layers), None));
+        let mut levels = self.levels(any_tier)?;
+        let Some((settings, source)) = levels.iter().flatten().find(|(settings, _)| settings.url.is_some())
+        else {
+            return Ok((Resolved::from_levels(levels), None));
         };
-        let (settings, source) = &layers[at];
         let urls = settings.url.as_ref().map_or("", Urls::secret);
         let url_config = config::url::parse_as(urls, source)?;
-        let is_same = |(_, other): &Layer| std::mem::discriminant(other) == std::mem::discriminant(source);
-        let after = layers.iter().rposition(is_same).map_or(at, |last| last + 1);
-        layers.splice(after..after, url_config.layers.clone());
-        Ok((Resolved::from_layers(layers), Some(url_config)))
+        let source = source.clone();
+        let is_same = |other: &Source| std::mem::discriminant(other) == std::mem::discriminant(&source);
+        let of_source = levels.iter_mut().rev().find(|level| level.iter().any(|(_, other)| is_same(other)));
+        of_source.into_iter().for_each(|level| level.extend(url_config.layers.iter().cloned()));
+        let mut resolved = Resolved::from_levels(levels);
+        if !url_config.tiers.contains(TierKind::Memory) && resolved.settings.memory_bytes.is_none() {
+            resolved.set_no_memory(if source == Source::Code { Source::Url } else { source });
+        }
+        Ok((resolved, Some(url_config)))
     }
 
     /// As `resolve`, for a builder that takes no URLs.
     pub(crate) fn resolve_without_urls(&self) -> Result<Resolved> {
-        Ok(Resolved::from_layers(self.layers(false)?))
+        Ok(Resolved::from_levels(self.levels(false)?))
     }
 
-    fn layers(&self, any_tier: bool) -> Result<Vec<Layer>> {
+    fn levels(&self, any_tier: bool) -> Result<Vec<Level>> {
         if self.name.is_empty() {
             return Err(Error::config("name", "an empty text", "a name of at least one character"));
         }
-        let mut layers = vec![(self.code.clone(), Source::Code)];
-        layers.extend(self.preset.map(|preset| (preset.settings(), Source::Preset(preset.name()))));
+        let mut levels = vec![vec![(self.code.clone(), Source::Code)]];
+        levels.extend(self.preset.map(|preset| vec![(preset.settings(), Source::Preset(preset.name()))]));
         if let Some(scope) = &self.scope {
-            layers.extend(scope.layers()?);
+            levels.extend(scope.levels()?);
         }
-        layers.extend(config::of_process(&self.name)?);
+        levels.extend(config::of_process(&self.name)?);
         if !any_tier {
-            layers.iter_mut().skip(1).for_each(|(settings, _)| settings.url = None);
+            levels.iter_mut().skip(1).flatten().for_each(|(settings, _)| settings.url = None);
         }
-        Ok(layers)
+        Ok(levels)
     }
 }

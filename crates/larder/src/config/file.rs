@@ -4,11 +4,11 @@ use std::path::Path;
 
 use larder_core::{Error, Result};
 
-use crate::options::Layer;
+use crate::options::Level;
 
 /// The options of the cache `name` in the file: its own section, then `[all]`.
 #[cfg(feature = "config")]
-pub(super) fn layers(path: &Path, name: &str) -> Result<Vec<Layer>> {
+pub(super) fn levels(path: &Path, name: &str) -> Result<Vec<Level>> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| unreadable(path, &error.to_string()).with_source(error))?;
     read(path, &text, name)
@@ -16,7 +16,7 @@ pub(super) fn layers(path: &Path, name: &str) -> Result<Vec<Layer>> {
 
 /// Returns an error: a build that cannot read the file must not ignore it.
 #[cfg(not(feature = "config"))]
-pub(super) fn layers(path: &Path, _: &str) -> Result<Vec<Layer>> {
+pub(super) fn levels(path: &Path, _: &str) -> Result<Vec<Level>> {
     Err(unreadable(path, "larder was built without the feature `config`"))
 }
 
@@ -26,7 +26,7 @@ fn unreadable(path: &Path, why: &str) -> Error {
 }
 
 #[cfg(feature = "config")]
-fn read(path: &Path, text: &str, name: &str) -> Result<Vec<Layer>> {
+fn read(path: &Path, text: &str, name: &str) -> Result<Vec<Level>> {
     use toml::de::DeTable;
     let table = DeTable::parse(text).map_err(|error| {
         let line = error.span().map_or(0, |span| line_at(text, span.start));
@@ -34,13 +34,8 @@ fn read(path: &Path, text: &str, name: &str) -> Result<Vec<Layer>> {
         unreadable(path, &format!("line {line}: {}", error.message()))
     })?;
     check_sections(path, text, table.get_ref())?;
-    let mut layers = Vec::new();
-    for section in [name, super::ALL] {
-        if let Some(section) = table.get_ref().get(section) {
-            section_layers(path, text, section, &mut layers)?;
-        }
-    }
-    Ok(layers)
+    let sections = [name, super::ALL].into_iter().filter_map(|section| table.get_ref().get(section));
+    sections.map(|section| level(path, text, section)).collect()
 }
 
 /// Returns an error for content that no cache would read: options outside of sections, and nested sections.
@@ -67,15 +62,11 @@ fn check_sections(path: &Path, text: &str, file: &toml::de::DeTable<'_>) -> Resu
 }
 
 #[cfg(feature = "config")]
-fn section_layers(
-    path: &Path,
-    text: &str,
-    section: &toml::Spanned<toml::de::DeValue<'_>>,
-    layers: &mut Vec<Layer>,
-) -> Result<()> {
+fn level(path: &Path, text: &str, section: &toml::Spanned<toml::de::DeValue<'_>>) -> Result<Level> {
     use crate::options::{Source, parse};
     let source = |at: usize| Source::File { path: path.to_path_buf(), line: line_at(text, at) };
-    let Some(table) = section.get_ref().as_table() else { return Ok(()) };
+    let mut level = Level::new();
+    let Some(table) = section.get_ref().as_table() else { return Ok(level) };
     for (option, value) in table {
         let source = source(option.span().start);
         let (name, value) = (option.get_ref(), value.get_ref());
@@ -87,9 +78,9 @@ fn section_layers(
             }
             (text, _) => text.unwrap_or_default(),
         };
-        layers.push((parse(name, &text, &source)?, source));
+        level.push((parse(name, &text, &source)?, source));
     }
-    Ok(())
+    Ok(level)
 }
 
 /// Converts a string, a number, a boolean or a list of strings into the text that `parse` takes. `None` for any
@@ -135,7 +126,7 @@ mod tests {
         for (option, text) in samples() {
             let quoted = if text.parse::<f64>().is_ok() { text.to_owned() } else { format!("\"{text}\"") };
             let file = format!("# mine\n[reports]\n{option} = {quoted}\n");
-            let resolved = Resolved::from_layers(read(path(), &file, "reports").unwrap());
+            let resolved = Resolved::from_levels(read(path(), &file, "reports").unwrap());
             let row = resolved.explain().into_iter().find(|row| row.option == option).unwrap();
             assert_eq!(row.value, text);
             assert_eq!(row.source, Source::File { path: path().to_path_buf(), line: 3 });
@@ -167,7 +158,7 @@ mod tests {
     #[test]
     fn lists_and_fractions_are_parsed() {
         let file = "[all]\nrequire = [\"memory\", \"disk\"]\njitter = 0.5\n";
-        let settings = Resolved::from_layers(read(path(), file, "x").unwrap()).settings;
+        let settings = Resolved::from_levels(read(path(), file, "x").unwrap()).settings;
         assert_eq!(settings.require.map(|tiers| tiers.iter().count()), Some(2));
         assert_eq!(settings.jitter, Some(0.5));
     }
@@ -175,7 +166,7 @@ mod tests {
     #[test]
     fn section_of_a_cache_overrides_section_all() {
         let file = "[all]\ncapacity = 1\nversion = 2\n[\"my reports\"]\ncapacity = 3\n";
-        let resolved = Resolved::from_layers(read(path(), file, "my reports").unwrap());
+        let resolved = Resolved::from_levels(read(path(), file, "my reports").unwrap());
         assert_eq!((resolved.settings.capacity, resolved.settings.version), (Some(3), Some(2)));
     }
 
@@ -212,5 +203,17 @@ mod tests {
                 assert!(error.contains(part), "{part:?} is missing in {error:?}");
             }
         }
+    }
+
+    #[test]
+    fn both_bounds_of_one_section_hold() {
+        let bounds = |file: &str| {
+            let settings = Resolved::from_levels(read(path(), file, "mine").unwrap()).settings;
+            (settings.capacity, settings.memory_bytes)
+        };
+        let both = "capacity = 5\nmemory_bytes = \"1 MiB\"\n";
+        assert_eq!(bounds(&format!("[mine]\n{both}")), (Some(5), Some(1 << 20)));
+        assert_eq!(bounds(&format!("[all]\n{both}")), (Some(5), Some(1 << 20)));
+        assert_eq!(bounds("[mine]\ncapacity = 5\n[all]\nmemory_bytes = \"1 MiB\"\n"), (Some(5), None));
     }
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use larder_core::{Error, Result};
 
-use crate::options::{Layer, Source, options, parse};
+use crate::options::{Level, Source, options, parse};
 
 /// The variable that names the configuration file.
 const FILE: &str = "LARDER_CONFIG";
@@ -25,10 +25,10 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 }
 
 /// The options of the cache `name` from variables and the file, the highest precedence first.
-pub(crate) fn of_process(name: &str) -> Result<Vec<Layer>> {
+pub(crate) fn of_process(name: &str) -> Result<Vec<Level>> {
     let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
     check_names(name, names)?;
-    layers(name, variable)
+    levels(name, variable)
 }
 
 /// Returns an error for a variable of this cache that names no option. Unknown process-wide `LARDER_*`
@@ -52,12 +52,12 @@ fn of_cache(name: &str) -> String {
     format!("LARDER_{}__", in_capitals(name))
 }
 
-fn layers(name: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Vec<Layer>> {
-    let mut layers = variables(name, &variable)?;
+fn levels(name: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Vec<Level>> {
+    let mut levels = variables(name, &variable)?;
     if let Some(path) = variable(FILE) {
-        layers.extend(file::layers(path.as_ref(), name)?);
+        levels.extend(file::levels(path.as_ref(), name)?);
     }
-    Ok(layers)
+    Ok(levels)
 }
 
 /// The folder for all caches of the process, from a variable or the file.
@@ -67,23 +67,25 @@ pub(crate) fn dir(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Pa
         return Ok(parse("dir", &text, &Source::Variable("LARDER_DIR".to_owned()))?.dir);
     }
     let Some(path) = variable(FILE) else { return Ok(None) };
-    let given = file::layers(path.as_ref(), ALL)?;
-    Ok(given.into_iter().find_map(|(settings, _)| settings.dir))
+    let given = file::levels(path.as_ref(), ALL)?;
+    Ok(given.into_iter().flatten().find_map(|(settings, _)| settings.dir))
 }
 
-/// For each option the variable of this cache, then the variable for all caches.
-fn variables(name: &str, variable: &impl Fn(&str) -> Option<String>) -> Result<Vec<Layer>> {
-    let mut layers = Vec::new();
+/// The variables of this cache, then the variables for all caches.
+fn variables(name: &str, variable: &impl Fn(&str) -> Option<String>) -> Result<Vec<Level>> {
+    let mut levels = Vec::new();
     for prefix in [of_cache(name), "LARDER_".to_owned()] {
+        let mut level = Level::new();
         for row in options() {
             let name = format!("{prefix}{}", row.name.to_ascii_uppercase());
             if let Some(text) = variable(&name) {
                 let source = Source::Variable(name);
-                layers.push((parse(row.name, &text, &source)?, source));
+                level.push((parse(row.name, &text, &source)?, source));
             }
         }
+        levels.push(level);
     }
-    Ok(layers)
+    Ok(levels)
 }
 
 /// A cache name as part of a variable name.
@@ -97,7 +99,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::options::Resolved;
+    use crate::options::{Resolved, Settings};
 
     /// A value of each option that is not its default, as it is printed.
     const SAMPLES: [(&str, &str); 33] = [
@@ -163,8 +165,8 @@ mod tests {
         SAMPLES.into_iter().map(move |(name, _)| (name, of(name)))
     }
 
-    fn told(layers: Result<Vec<Layer>>, option: &str) -> (String, Source) {
-        let explained = Resolved::from_layers(layers.unwrap()).explain();
+    fn told(levels: Result<Vec<Level>>, option: &str) -> (String, Source) {
+        let explained = Resolved::from_levels(levels.unwrap()).explain();
         let row = explained.into_iter().find(|row| row.option == option).unwrap();
         (row.value, row.source)
     }
@@ -181,7 +183,7 @@ mod tests {
         for (option, text) in samples() {
             let name = format!("LARDER_{}", option.to_ascii_uppercase());
             let expect = (text.to_owned(), Source::Variable(name.clone()));
-            assert_eq!(told(layers("any", with(&[(&name, text)])), option), expect);
+            assert_eq!(told(levels("any", with(&[(&name, text)])), option), expect);
         }
     }
 
@@ -191,7 +193,7 @@ mod tests {
         for (option, wrong) in wrong().filter(|(_, wrong)| !wrong.is_empty()) {
             let row = options().iter().find(|row| row.name == option).unwrap();
             let name = format!("LARDER_{}", option.to_ascii_uppercase());
-            let error = layers("any", with(&[(&name, wrong)])).unwrap_err().to_string();
+            let error = levels("any", with(&[(&name, wrong)])).unwrap_err().to_string();
             // Errors do not repeat the URL of a server.
             let given = if option == "redis" { "`not a URL`".to_owned() } else { format!("`{wrong}`") };
             for part in [option, &name, &given, row.allowed] {
@@ -214,8 +216,8 @@ mod tests {
             ];
             for weakest in 0..sources.len() {
                 let layer = |source: &Source| (parse(option, text, source).unwrap(), source.clone());
-                let layers = sources[weakest..].iter().map(layer).collect();
-                assert_eq!(told(Ok(layers), option), (text.to_owned(), sources[weakest].clone()));
+                let levels = sources[weakest..].iter().map(|source| vec![layer(source)]).collect();
+                assert_eq!(told(Ok(levels), option), (text.to_owned(), sources[weakest].clone()));
             }
             assert_eq!(told(Ok(Vec::new()), option).1, Source::Default);
         }
@@ -224,8 +226,8 @@ mod tests {
     #[test]
     fn variable_of_one_cache_overrides_variable_of_all() {
         let variables = [("LARDER_MY_CACHE__DISK_BYTES", "32 MiB"), ("LARDER_DISK_BYTES", "64 MiB")];
-        assert_eq!(told(layers("my-cache", with(&variables)), "disk_bytes").0, "32 MiB");
-        assert_eq!(told(layers("other", with(&variables)), "disk_bytes").0, "64 MiB");
+        assert_eq!(told(levels("my-cache", with(&variables)), "disk_bytes").0, "32 MiB");
+        assert_eq!(told(levels("other", with(&variables)), "disk_bytes").0, "64 MiB");
     }
 
     #[test]
@@ -242,14 +244,26 @@ mod tests {
 
     #[test]
     fn variable_with_invalid_unicode_is_an_error() {
-        let error = layers("any", with(&[("LARDER_DIR", "/caf\u{FFFD}")])).unwrap_err().to_string();
+        let error = levels("any", with(&[("LARDER_DIR", "/caf\u{FFFD}")])).unwrap_err().to_string();
         assert!(error.contains("LARDER_DIR") && error.contains("UTF-8"), "{error}");
     }
 
     #[test]
     fn memory_bound_overrides_the_other_bound_of_a_weaker_source() {
         let variables = [("LARDER_MINE__CAPACITY", "5"), ("LARDER_MEMORY_BYTES", "1 MiB")];
-        let resolved = Resolved::from_layers(layers("mine", with(&variables)).unwrap());
+        let resolved = Resolved::from_levels(levels("mine", with(&variables)).unwrap());
         assert_eq!((resolved.settings.capacity, resolved.settings.memory_bytes), (Some(5), None));
+    }
+
+    #[test]
+    fn both_bounds_of_one_source_hold() {
+        for variables in [
+            [("LARDER_CAPACITY", "5"), ("LARDER_MEMORY_BYTES", "1 MiB")],
+            [("LARDER_MINE__CAPACITY", "5"), ("LARDER_MINE__MEMORY_BYTES", "1 MiB")],
+        ] {
+            let resolved = Resolved::from_levels(levels("mine", with(&variables)).unwrap());
+            let Settings { capacity, memory_bytes, .. } = resolved.settings;
+            assert_eq!((capacity, memory_bytes), (Some(5), Some(1 << 20)), "{variables:?}");
+        }
     }
 }

@@ -7,13 +7,13 @@ use larder_core::tier::TierKind;
 use larder_core::{Error, Result};
 use percent_encoding::percent_decode_str;
 
-use crate::options::{Layer, Settings, Source, parse, values};
+use crate::options::{Layer, Level, Settings, Source, parse, values};
 
 /// The parsed description of a cache by URLs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct UrlConfig {
     /// Options, the highest precedence first.
-    pub(crate) layers: Vec<Layer>,
+    pub(crate) layers: Level,
     /// The tiers, in the order in which they were named.
     pub(crate) tiers: TierList,
     /// The URLs of object storage, with their secrets.
@@ -100,9 +100,6 @@ pub(crate) fn read(urls: &str) -> Result<UrlConfig> {
     }
     if url_config.tiers.is_empty() && url_config.objects.is_empty() {
         return Err(invalid_url(urls, ALLOWED));
-    }
-    if !url_config.tiers.contains(TierKind::Memory) {
-        url_config.layers.push(option_layer("memory_bytes", "0")?);
     }
     Ok(url_config)
 }
@@ -244,7 +241,7 @@ mod tests {
     fn every_option_is_read_from_its_url_parameter() {
         for (option, text) in samples().filter(|(option, _)| *option != "url") {
             let url = format!("memory:?{option}={}", text.replace(' ', "%20"));
-            let resolved = Resolved::from_layers(parameters(&url).unwrap());
+            let resolved = Resolved::from_levels([parameters(&url).unwrap()]);
             let row = resolved.explain().into_iter().find(|row| row.option == option).unwrap();
             assert_eq!((row.value.as_str(), row.source), (text, Source::Url));
         }
@@ -264,19 +261,22 @@ mod tests {
     #[cfg(all(feature = "disk", feature = "file"))]
     #[test]
     fn urls_set_tiers_home_and_memory() {
-        let check = |urls: &str, home: Option<TierKind>, memory_bytes: Option<u64>| {
+        let check = |urls: &str, home: Option<TierKind>, memory_bytes: Option<&str>| {
             let url_config = read(urls).unwrap();
             assert_eq!(url_config.home(), home, "{urls}");
-            let settings = Resolved::from_layers(url_config.layers).settings;
-            assert_eq!(settings.memory_bytes, memory_bytes, "{urls}");
+            let given = crate::ucache::<u8, u8>("urls").url(urls).explain_config().unwrap();
+            let row = given.iter().find(|row| row.option == "memory_bytes" && row.source == Source::Url);
+            assert_eq!(row.map(|row| row.value.as_str()), memory_bytes, "{urls}");
+            let settings = Resolved::from_levels([url_config.layers]).settings;
             assert_eq!(settings.dir.as_deref(), Some(std::path::Path::new("/a/b c")), "{urls}");
         };
-        check("sled:///a/b%20c", Some(TierKind::Disk), Some(0));
+        check("sled:///a/b%20c", Some(TierKind::Disk), Some("0 B"));
         check("memory: file:///a/b%20c", Some(TierKind::File), None);
-        check("memory:?memory_bytes=1+MiB sled:///a/b%20c file:///a/b%20c", None, Some(1 << 20));
-        check("null: sled:///a/b%20c", None, Some(0));
-        check("disk:///a/b%20c", Some(TierKind::Disk), Some(0));
-        check("disk:///a/b%20c file:///a/b%20c", None, Some(0));
+        check("memory:?memory_bytes=1+MiB sled:///a/b%20c file:///a/b%20c", None, Some("1 MiB"));
+        check("memory:?memory_bytes=1+MiB&capacity=9 disk:///a/b%20c", Some(TierKind::Disk), Some("1 MiB"));
+        check("null: sled:///a/b%20c", None, Some("0 B"));
+        check("disk:///a/b%20c?capacity=9", Some(TierKind::Disk), Some("0 B"));
+        check("disk:///a/b%20c file:///a/b%20c", None, Some("0 B"));
         let one_alone = read("null:").unwrap();
         assert_eq!((one_alone.home(), one_alone.tiers.first()), (None, Some(TierKind::Null)));
     }
@@ -287,7 +287,7 @@ mod tests {
         let check = |url: &str, shown: &str, ttl: Option<u64>| {
             let url_config = read(url).unwrap();
             assert_eq!((url_config.home(), url_config.tiers.first()), (None, Some(TierKind::Redis)));
-            let settings = Resolved::from_layers(url_config.layers).settings;
+            let settings = Resolved::from_levels([url_config.layers]).settings;
             assert_eq!(settings.redis.map(|url| url.into_secret()).as_deref(), Some(shown), "{url}");
             assert_eq!(settings.ttl.map(|ttl| ttl.as_secs()), ttl, "{url}");
         };

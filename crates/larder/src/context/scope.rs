@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 #[cfg(feature = "_codec")]
 use super::temporary_dir::TemporaryDir;
 use crate::Cache;
-use crate::options::{Layer, Settings, Source};
+use crate::options::{Level, Settings, Source};
 use crate::presets::Preset;
 use crate::registry::{AnyCache, DROPPED_LIMIT};
 
@@ -108,17 +108,17 @@ impl Scope {
     ///
     /// # Errors
     /// For an option that is out of its range; names the option and the context.
-    pub(crate) fn layers(&self) -> Result<Vec<Layer>> {
+    pub(crate) fn levels(&self) -> Result<Vec<Level>> {
         let Plan { settings: mut own, preset, .. } = self.plan.lock().clone();
         let source = Source::Context(self.name.clone());
         own.check(&source)?;
         own.dir = self.dir()?;
-        let mut layers = vec![(own, source)];
-        layers.extend(preset.map(|preset| (preset.settings(), Source::Preset(preset.name()))));
+        let mut levels = vec![vec![(own, source)]];
+        levels.extend(preset.map(|preset| vec![(preset.settings(), Source::Preset(preset.name()))]));
         if let Some(outer) = &self.outer {
-            layers.extend(outer.layers()?);
+            levels.extend(outer.levels()?);
         }
-        Ok(layers)
+        Ok(levels)
     }
 
     #[cfg(not(feature = "_codec"))]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use larder_core::Result;
 use larder_tiers::DirLock;
 
-use crate::locked_dir::{create, dir_error, path_segment};
+use crate::locked_dir::{create, dir_error, path_segment, temporary};
 
 /// The directory of a temporary context, held while the context lives.
 #[derive(Debug)]
@@ -42,8 +42,7 @@ impl TemporaryDir {
 
     fn make(root: &Path, name: &str) -> Result<Self> {
         let prefix = format!("{}-", path_segment(name));
-        let made = tempfile::Builder::new().prefix(&prefix).tempdir_in(root);
-        let path = made.map_err(|error| dir_error(root, error))?.keep();
+        let path = temporary(&prefix, root).map_err(|error| dir_error(root, error))?.keep();
         match DirLock::take(&path, false)? {
             Some(lock) => Ok(Self { path, _lock: lock }),
             None => Err(dir_error(&path, Io::WouldBlock.into())),

@@ -81,6 +81,8 @@ impl fmt::Display for Explained {
 
 /// The values that one source set, and that source.
 pub(crate) type Layer = (Settings, Source);
+/// The layers of one precedence: the options of one section of the file, for example. No two set the same option.
+pub(crate) type Level = Vec<Layer>;
 
 /// The effective values, and the source of each.
 #[derive(Clone, Debug, Default)]
@@ -90,23 +92,22 @@ pub(crate) struct Resolved {
 }
 
 impl Resolved {
-    /// Merges the layers, the highest precedence first: the first layer that sets an option wins.
-    pub(crate) fn from_layers(layers: impl IntoIterator<Item = Layer>) -> Self {
+    /// Merges the levels, the highest precedence first: the first layer that sets an option wins.
+    ///
+    /// `capacity` and `memory_bytes` bound the same memory. Where one level sets both, both hold; but if a
+    /// stronger level sets one of them, neither of a weaker level applies.
+    pub(crate) fn from_levels(levels: impl IntoIterator<Item = Level>) -> Self {
         let mut resolved = Self::default();
-        for (mut layer, source) in layers {
-            resolved.drop_exclusive_options(&mut layer);
-            resolved.settings.fill(layer, &source, &mut resolved.explained);
+        for level in levels {
+            let is_bounded = resolved.settings.capacity.is_some() || resolved.settings.memory_bytes.is_some();
+            for (mut layer, source) in level {
+                if is_bounded {
+                    (layer.capacity, layer.memory_bytes) = (None, None);
+                }
+                resolved.settings.fill(layer, &source, &mut resolved.explained);
+            }
         }
         resolved
-    }
-
-    /// `capacity` and `memory_bytes` are two names of one option: if a stronger layer sets one, the other one
-    /// of a weaker layer does not apply.
-    fn drop_exclusive_options(&self, weaker: &mut Settings) {
-        if self.settings.capacity.is_some() || self.settings.memory_bytes.is_some() {
-            weaker.capacity = None;
-            weaker.memory_bytes = None;
-        }
     }
 
     /// The source of the effective value of an option; `None` for a default.
@@ -135,6 +136,13 @@ impl Resolved {
     pub(crate) fn forget_server(&mut self) {
         self.settings.redis = None;
         self.forget("redis");
+    }
+
+    /// Sets a memory budget of zero, because the URLs of this source name no memory.
+    #[cfg(feature = "_codec")]
+    pub(crate) fn set_no_memory(&mut self, source: Source) {
+        self.settings.memory_bytes = Some(0);
+        self.explained.push(Explained { option: "memory_bytes", value: "0 B".to_owned(), source });
     }
 
     /// Removes the memory budget from the settings and returns it.

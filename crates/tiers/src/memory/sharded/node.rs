@@ -19,15 +19,35 @@ const INLINE_MAX: usize = 64;
 /// Prefixes of type names whose `Clone` only counts a reference and runs no user code.
 const COUNTED: [&str; 2] = ["alloc::sync::Arc<", "bytes::bytes::Bytes"];
 
+/// Crates whose `Clone` runs no code of the user.
+const STANDARD: [&str; 3] = ["core", "alloc", "std"];
+
+/// The types without a path.
+const PRIMITIVE: [&str; 17] = [
+    "bool", "char", "str", "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128",
+    "isize", "f32", "f64",
+];
+
 /// Whether values of this type are cloned under the lock of a shard.
 ///
 /// The `Clone` of a value is user code, which must not run under a lock. So a value is shared by an `Arc`,
-/// and a hit clones it after the lock, unless its type is known: a small type that owns nothing on the heap,
-/// or a reference-counted one. For known types this saves an allocation per entry and a cache miss per hit. A
-/// type name in an unexpected form only loses this saving.
+/// and a hit clones it after the lock, unless its type is known: a small type of the standard library that owns
+/// nothing on the heap, or a reference-counted one. For known types this saves an allocation per entry and a
+/// cache miss per hit. A type name in an unexpected form only loses this saving.
 pub(super) fn clones_in_place<V>() -> bool {
-    let is_plain = !needs_drop::<V>() && size_of::<V>() <= INLINE_MAX;
+    let is_plain = !needs_drop::<V>() && size_of::<V>() <= INLINE_MAX && is_of_std(type_name::<V>());
     is_plain || COUNTED.iter().any(|name| type_name::<V>().starts_with(name))
+}
+
+/// Whether a type and all types in it are of the language or of the standard library, by its name.
+fn is_of_std(type_name: &str) -> bool {
+    let is_in_name = |c: char| c.is_alphanumeric() || matches!(c, ':' | '_');
+    let mut parts = type_name.split(|c| !is_in_name(c)).filter(|part| !part.is_empty());
+    parts.all(|part| match part.split_once("::") {
+        Some((krate, _)) => STANDARD.contains(&krate),
+        // The length of an array is a number.
+        None => PRIMITIVE.contains(&part) || part.bytes().all(|byte| byte.is_ascii_digit()),
+    })
 }
 
 /// A value in a shard, with the marks of its entry: they take the room beside the tag of this enum.
