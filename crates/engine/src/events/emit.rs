@@ -86,6 +86,21 @@ impl Engine {
         self.emit_evictions();
     }
 
+    /// Reports that memory, the home of an entry, did not keep it: its capacity is zero, or was lowered
+    /// meanwhile.
+    pub(crate) fn emit_not_kept(&self, key: Option<Arc<Key>>, weight: u32) {
+        let bytes = self.bounds().bytes.map(|_| u64::from(weight));
+        let (tier, cause) = (TierKind::Memory, Cause::Capacity);
+        self.events.emit_of(key, |key| Event::Evicted {
+            key: Some(key),
+            count: 1,
+            tier,
+            home: tier,
+            bytes,
+            cause,
+        });
+    }
+
     /// Reports invalidations by tag or of everything.
     pub(crate) fn emit_invalidations(&self, invalidations: Vec<Invalidation>) {
         for invalidation in invalidations {

@@ -104,7 +104,7 @@ impl Engine {
         change(&mut terms, self.timeline.now());
         record.terms = self.expiry.live(&terms);
         record.checked = self.coherence.touched_copy(record.checked, record.home);
-        self.keep(key, record);
+        let _kept = self.keep(key, record);
         true
     }
 
