@@ -1,10 +1,11 @@
 //! Expiry of entries over every set of tiers. The tests move a manual clock; nothing sleeps.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use larder::{Cache, EntryOptions, Time, mcache};
+use larder::{Cache, EntryOptions, MemoryEngine, Time, mcache};
 use larder_core::clock::Clock;
 use larder_testkit::ManualClock;
 
@@ -166,6 +167,24 @@ fn load_is_joined_after_a_touch_that_found_nothing() {
         go.send(()).unwrap();
         assert_eq!((leader.join().unwrap(), waiter.join().unwrap(), loads.load(SeqCst)), (0, 0, 1));
     });
+}
+
+/// Without a listener the value stayed until a later write, which may never come.
+#[test]
+fn look_up_of_an_expired_entry_drops_its_value() {
+    for engine in [MemoryEngine::Sharded, MemoryEngine::Moka] {
+        let clock = ManualClock::default();
+        let cache = mcache("held").ttl(MINUTE).memory_engine(engine).clock(clock.clone()).build().unwrap();
+        let looks: [fn(&Cache<u64, Arc<()>>); 2] =
+            [|cache| assert_eq!(cache.get(&1), None), |cache| assert_eq!(cache.get_many(&[1]), [None])];
+        for look in looks {
+            let value = Arc::new(());
+            cache.insert(1, Arc::clone(&value));
+            clock.advance(MINUTE);
+            look(&cache);
+            assert_eq!(Arc::strong_count(&value), 1, "{engine:?}");
+        }
+    }
 }
 
 #[test]

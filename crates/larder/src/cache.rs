@@ -145,7 +145,7 @@ where
     where
         Q: Lookup<K> + Sync + ?Sized,
     {
-        if self.inner.engine.misses_at_once() {
+        if self.inner.engine.misses_at_once(&Borrowed::<K, Q>::new(key)) {
             return Ok(None);
         }
         self.inner.threads().get(&Borrowed::<K, Q>::new(key)).map(|value| value.map(typed))
