@@ -300,8 +300,9 @@ where
         {}
     }
 
+    /// Whether an entry could be served now. A recorded absence could not.
     fn is_live(&self, shard: &Shard<K, V>, (slot, node): (u32, &Node<K, V>), now: Time) -> bool {
-        self.lifetimes().freshness(shard.lifespan(slot, node), now) == Freshness::Fresh
+        node.has_value() && self.lifetimes().freshness(shard.lifespan(slot, node), now) == Freshness::Fresh
     }
 
     /// Removes all entries that are due.
