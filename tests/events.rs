@@ -154,6 +154,17 @@ fn eviction_from_memory_names_the_bytes_where_they_are_bounded() {
 }
 
 #[test]
+fn entry_that_a_capacity_of_zero_refuses_is_emitted_as_evicted() {
+    let (listener, ear) = ear();
+    let cache = mcache::<u64, u64>("refused").capacity(0).on_event(listener).build().unwrap();
+    cache.insert(1, 1);
+    assert_eq!(cache.get_with(2, || 2), 2);
+    cache.close().unwrap();
+    let names: Vec<_> = ear.rest().iter().map(Event::name).collect();
+    assert_eq!(names, ["inserted", "evicted", "inserted", "evicted"]);
+}
+
+#[test]
 fn evictions_from_disk_and_files_are_counted() {
     let dir = tempfile::tempdir().unwrap();
     for kind in [TierKind::Disk, TierKind::File] {

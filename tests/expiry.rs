@@ -1,8 +1,11 @@
 //! Expiry of entries over every set of tiers. The tests move a manual clock; nothing sleeps.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use larder::{Cache, EntryOptions, Time};
+use larder::{Cache, EntryOptions, MemoryEngine, Time, mcache};
 use larder_core::clock::Clock;
 use larder_testkit::ManualClock;
 
@@ -116,6 +119,72 @@ fn touch_and_expire_move_the_deadline() {
         clock.advance(MINUTE);
         assert_eq!(cache.get(&5), None, "{tier_set}: unused for a minute");
     });
+}
+
+/// A touch began a write before it knew whether there is an entry, and a write supersedes the loads in
+/// progress. A service that touches its sessions never stored what it loaded meanwhile.
+#[test]
+fn touch_of_an_absent_entry_does_not_discard_the_load_in_progress() {
+    each_tier_set!(<u64, String>, |builder| builder.ttl(MINUTE), |tier_set, cache: Cache<u64, String>, clock| {
+        let clock: ManualClock = clock;
+        let touches: [fn(&Cache<u64, String>) -> bool; 3] = [
+            |cache| cache.touch(&1).unwrap(),
+            |cache| cache.expire_in(&1, SECOND).unwrap(),
+            |cache| cache.expire_at(&1, Time::NEVER).unwrap(),
+        ];
+        for touch in touches {
+            let loaded = cache.get_with(1, || {
+                assert!(!touch(&cache), "{tier_set}");
+                "loaded".into()
+            });
+            assert_eq!(loaded, "loaded", "{tier_set}");
+            assert_eq!(cache.get(&1).as_deref(), Some("loaded"), "{tier_set}");
+            clock.advance(MINUTE);
+            assert_eq!(cache.get(&1), None, "{tier_set}");
+        }
+    });
+}
+
+#[test]
+fn load_is_joined_after_a_touch_that_found_nothing() {
+    let cache = mcache::<u64, u64>("joined").build().unwrap();
+    let ((begun, leads), (go, wait), loads) = (channel(), channel(), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let (cache, loads) = (&cache, &loads);
+        let call = move || cache.get_with(1, || loads.fetch_add(1, SeqCst) as u64);
+        let leader = scope.spawn(move || {
+            cache.get_with(1, || {
+                begun.send(()).unwrap();
+                wait.recv().unwrap();
+                loads.fetch_add(1, SeqCst) as u64
+            })
+        });
+        leads.recv().unwrap();
+        assert!(!cache.touch(&1).unwrap());
+        let waiter = scope.spawn(call);
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(!waiter.is_finished());
+        go.send(()).unwrap();
+        assert_eq!((leader.join().unwrap(), waiter.join().unwrap(), loads.load(SeqCst)), (0, 0, 1));
+    });
+}
+
+/// Without a listener the value stayed until a later write, which may never come.
+#[test]
+fn look_up_of_an_expired_entry_drops_its_value() {
+    for engine in [MemoryEngine::Sharded, MemoryEngine::Moka] {
+        let clock = ManualClock::default();
+        let cache = mcache("held").ttl(MINUTE).memory_engine(engine).clock(clock.clone()).build().unwrap();
+        let looks: [fn(&Cache<u64, Arc<()>>); 2] =
+            [|cache| assert_eq!(cache.get(&1), None), |cache| assert_eq!(cache.get_many(&[1]), [None])];
+        for look in looks {
+            let value = Arc::new(());
+            cache.insert(1, Arc::clone(&value));
+            clock.advance(MINUTE);
+            look(&cache);
+            assert_eq!(Arc::strong_count(&value), 1, "{engine:?}");
+        }
+    }
 }
 
 #[test]

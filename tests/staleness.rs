@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use larder::{Cache, EntryOptions, LoadError, Loaded};
+use larder::{Cache, EntryOptions, LoadError, Loaded, MemoryEngine};
 use larder_testkit::ManualClock;
 
 use crate::flights::until;
@@ -283,6 +283,28 @@ fn absent_result_is_cached_for_its_ttl() {
         let skip = cache.load(2, |_| Ok::<_, ()>(Loaded::Skip("not stored".to_owned())));
         assert_eq!((skip.unwrap().as_deref(), cache.get(&2)), (Some("not stored"), None), "{tier_set}");
     });
+}
+
+/// A recorded absence was listed by `keys` and counted by `len`, as if `get` could serve it.
+#[test]
+fn recorded_absence_is_neither_listed_nor_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let absent = |_| Ok::<Loaded<u32>, ()>(Loaded::Absent { ttl: Duration::from_secs(3600) });
+    for engine in [MemoryEngine::Sharded, MemoryEngine::Moka] {
+        let memory = larder::mcache::<u8, u32>("absent").memory_engine(engine).build().unwrap();
+        let tiered =
+            larder::bcache::<u8, u32>("absent").dir(dir.path()).memory_engine(engine).build().unwrap();
+        for cache in [&memory, &tiered] {
+            assert!(matches!(cache.load(1, absent), Ok(None)));
+            assert!(cache.keys().unwrap().is_empty(), "{engine:?}");
+            assert_eq!((cache.iter().unwrap().count(), cache.hottest(9).len()), (0, 0), "{engine:?}");
+            let seen = cache.invalidate_if(|_, _| unreachable!("there is no value")).wait();
+            assert_eq!(seen.unwrap(), 0, "{engine:?}");
+            assert!(matches!(cache.load(1, |_| -> Result<Loaded<u32>, ()> { unreachable!() }), Ok(None)));
+        }
+        assert_eq!((memory.len(), memory.is_empty()), (0, true), "{engine:?}");
+        tiered.close().unwrap();
+    }
 }
 
 #[test]

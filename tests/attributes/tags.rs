@@ -1,6 +1,6 @@
 //! Cached functions with tags, computed from the arguments or the value.
 
-use larder::{bcache, mcache, ucache};
+use larder::{Tag, bcache, mcache, ucache};
 
 use super::{Runs, empty, folder};
 
@@ -30,6 +30,37 @@ fn tags_can_be_a_list_over_the_arguments() {
     let cache = greeting::cache().unwrap();
     let entry = cache.inspect(&(1, "Ada".to_owned())).unwrap().unwrap();
     assert_eq!(entry.tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>(), ["users", "user:1", "Ada"]);
+}
+
+/// The generated code had variables of these names in scope where it put the user's expressions, which then
+/// read the result of the function in place of the argument.
+#[test]
+fn options_name_arguments_that_are_called_like_generated_variables() {
+    #[mcache(tags = |_| [format!("{value} {options} {error} {answer}")], exclude = |length| *length == value)]
+    fn single(value: usize, options: u8, error: u8, answer: &str) -> Result<usize, String> {
+        Ok(usize::from(options + error) + answer.len())
+    }
+    #[mcache(batch, tags = [format!("{answer} {answers} {value}")])]
+    fn batch(answer: u8, answers: u8, value: &[u8]) -> Vec<u8> {
+        value.iter().map(|value| value + answer + answers).collect()
+    }
+    fn name() -> std::time::Duration {
+        std::time::Duration::from_secs(3600)
+    }
+    fn value(key: &u8, value: &u8) -> u32 {
+        u32::from(*key + *value)
+    }
+    #[mcache(ttl = name(), memory_bytes = "1 MiB", weigher = value)]
+    fn built(n: u8) -> u8 {
+        n
+    }
+
+    assert_eq!(single(1, 2, 3, "four"), Ok(9));
+    assert_eq!(single::cache().unwrap().tags().unwrap(), [Tag::from("1 2 3 four")]);
+    assert_eq!((single(9, 2, 3, "four"), single::contains(9, 2, 3, "four")), (Ok(9), false), "excluded");
+    assert_eq!(batch(1, 2, &[3]), [6]);
+    assert_eq!(batch::cache().unwrap().tags().unwrap(), [Tag::from("1 2 3")]);
+    assert_eq!((built(7), built::cache().unwrap().bytes()), (7, 14));
 }
 
 #[test]

@@ -438,19 +438,19 @@ impl Engine {
         self.memory.bounds().bytes.is_none_or(|max| u64::from(weight) <= max)
     }
 
-    /// Inserts a record into memory. The caller holds the guard of the key.
-    pub(crate) fn keep(&self, key: Key, record: Record<Value>) {
+    /// Inserts a record into memory. Returns whether memory keeps it. The caller holds the guard of the key.
+    pub(crate) fn keep(&self, key: Key, record: Record<Value>) -> bool {
         if self.memory_weight_max == 0 {
-            return;
+            return false;
         }
         if self.confirms_copies && record.checked.is_none() {
             // A copy without a version cannot be validated: another process may have replaced the
             // entry by now.
             self.discard(&key);
-            return;
+            return false;
         }
         self.memory_puts.increment();
-        let _fits = reentrancy::within(|| self.memory.insert(key, record));
+        reentrancy::within(|| self.memory.insert(key, record))
     }
 
     /// As [`discard`](Self::discard). Returns whether there was a copy, and its version if copies

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use larder_core::clock::Time;
 use larder_core::entry_meta::{EntryOptions, LiveEntryMeta};
-use larder_core::erased::{Key, Value};
+use larder_core::erased::{AnyLookup, Key, Value};
 use larder_core::key::Equivalent;
 use larder_core::memory::{Hashed, MemoryStore, NotRemoved, Record, ReloadCost, Removed};
 use larder_core::place::Placement;
@@ -34,10 +34,12 @@ impl Engine {
         self.is_short && memory.releases_locks()
     }
 
-    /// Counts a miss, if a key that is not in memory is nowhere else. Returns whether that is so.
+    /// Counts a miss, if a key that is not in memory is nowhere else. Returns whether that is so. Removes an
+    /// entry of the key that has expired.
     #[inline]
-    pub fn misses_at_once(&self) -> bool {
+    pub fn misses_at_once(&self, key: &dyn AnyLookup) -> bool {
         if self.is_short {
+            self.release_expired(key);
             self.counters.hot.increment(HotCount::Misses);
         }
         self.is_short

@@ -101,7 +101,7 @@ where
     {
         match self.inner.hit(key) {
             Some(value) => Ok(Some(value)),
-            None if self.inner.engine.misses_at_once() => Ok(None),
+            None if self.inner.engine.misses_at_once(&Borrowed::<K, Q>::new(key)) => Ok(None),
             None => self.inner.tasks().get(&Borrowed::<K, Q>::new(key)).await.map(|value| value.map(typed)),
         }
     }

@@ -148,7 +148,7 @@ where
     where
         Q: Lookup<K> + Sync + ?Sized,
     {
-        if self.inner.engine.misses_at_once() {
+        if self.inner.engine.misses_at_once(&Borrowed::<K, Q>::new(key)) {
             return Ok(None);
         }
         self.inner.threads().get(&Borrowed::<K, Q>::new(key)).map(|value| value.map(typed))
@@ -443,9 +443,10 @@ where
     }
 
     /// Returns the number of entries. Memory counts the entries that could be served now: no expired or
-    /// invalidated entries, and no recorded absences. Other tiers also count expired and invalidated entries
-    /// that they have not removed yet. Redis counts the entries of all nodes as of the last survey: exactly up to
-    /// 20,000 keys in the database of a server, an estimate beyond. Costs a pass over the entries in memory.
+    /// invalidated entries, and no recorded absences. Other tiers also count absences, and expired and
+    /// invalidated entries that they have not removed yet. Redis counts the entries of all nodes as of the last
+    /// survey: exactly up to 20,000 keys in the database of a server, an estimate beyond. Costs a pass over the
+    /// entries in memory.
     #[doc(alias = "entry_count")]
     pub fn len(&self) -> u64 {
         self.inner.engine.len()

@@ -202,10 +202,10 @@ where
     }
 
     /// Removes expired and invalidated entries from memory, disk and files; returns their number. Rarely
-    /// needed: memory frees an expired entry within about 16 ms after its deadline, before it evicts any
-    /// other; the other tiers free theirs when they read them or make room. Costs a pass over the entries
-    /// of every tier. Redis, and files that processes share, are left alone. After a failure, which the
-    /// statistics count, it returns 0.
+    /// needed: memory frees an expired entry when a look-up finds it, or at a write from about 16 ms after its
+    /// deadline on, before it evicts any other; the other tiers free theirs when they read them or make
+    /// room. Costs a pass over the entries of every tier. Redis, and files that processes share, are left
+    /// alone. After a failure, which the statistics count, it returns 0.
     #[doc(alias = "run_pending_tasks")]
     pub fn sweep(&self) -> u64 {
         self.try_sweep().unwrap_or(0)

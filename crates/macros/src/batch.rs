@@ -8,7 +8,7 @@ use syn::{Error, FnArg, ReceiverKind, Signature, Type};
 use crate::answer::Form;
 use crate::argument::{Argument, Items};
 use crate::companions;
-use crate::expand;
+use crate::expand::{self, local};
 use crate::function::Function;
 use crate::options::Options;
 
@@ -52,21 +52,22 @@ pub(crate) fn answer(function: &Function, keys: &Argument, items: &Items) -> Tok
     let name = &keys.name;
     let handle = companions::handle(function, None);
     let load = load(function, keys, items);
-    let inner = inner(function);
+    let (inner, value) = (inner(function), local("value"));
+    let (answers, error) = (local("answers"), local("error"));
     let input = quote!(#root::__private::BatchInput { keys: __larder_key, items: &#name[..] });
-    let call = expand::call(function, "call_batch", &[handle, input, load, quote!(|value| #inner)]);
+    let call = expand::call(function, "call_batch", &[handle, input, load, quote!(|#value| #inner)]);
     let failed = match (has_errors(function), &function.options.share_err) {
         (true, Some(share)) => {
-            let error = quote_spanned!(share.span()=> #root::__private::shared(error, #share));
-            quote!(::core::result::Result::Err(#error))
+            let converted = quote_spanned!(share.span()=> #root::__private::shared(#error, #share));
+            quote!(::core::result::Result::Err(#converted))
         }
-        (true, None) => quote!(::core::result::Result::Err(error)),
-        (false, _) => quote!(#root::__private::never(error)),
+        (true, None) => quote!(::core::result::Result::Err(#error)),
+        (false, _) => quote!(#root::__private::never(#error)),
     };
-    let answers = in_result(function, &quote!(answers));
+    let joined = in_result(function, &quote!(#answers));
     quote!(match #call {
-        ::core::result::Result::Ok(answers) => #answers,
-        ::core::result::Result::Err(error) => #failed,
+        ::core::result::Result::Ok(#answers) => #joined,
+        ::core::result::Result::Err(#error) => #failed,
     })
 }
 
@@ -78,23 +79,24 @@ fn load(function: &Function, keys: &Argument, items: &Items) -> TokenStream {
     let invocation = expand::invocation(function, arguments);
     let setup = function.options.tags.as_ref().and_then(|tags| tags.setup(root));
     let arms = arms(function);
+    let (answers, answer, error) = (local("answers"), local("answer"), local("error"));
     let sorted = quote! {
-        #root::__private::each(answers, &__larder_items, |#[allow(unused_variables)] #name, answer| {
+        #root::__private::each(#answers, &__larder_items, |#[allow(unused_variables)] #name, #answer| {
             #setup
-            match answer { #arms }
+            match #answer { #arms }
         })
     };
     let wait = function.is_async().then(|| quote!(.await));
     let opened = match (has_errors(function), &function.options.share_err) {
         (true, share) => {
-            let error = if share.is_some() { quote!(::std::sync::Arc::new(error)) } else { quote!(error) };
+            let shared = if share.is_some() { quote!(::std::sync::Arc::new(#error)) } else { quote!(#error) };
             quote!(match #invocation #wait {
-                ::core::result::Result::Ok(answers) => ::core::result::Result::Ok(#sorted),
-                ::core::result::Result::Err(error) => ::core::result::Result::Err(#error),
+                ::core::result::Result::Ok(#answers) => ::core::result::Result::Ok(#sorted),
+                ::core::result::Result::Err(#error) => ::core::result::Result::Err(#shared),
             })
         }
         (false, _) => quote!({
-            let answers = #invocation #wait;
+            let #answers = #invocation #wait;
             ::core::result::Result::Ok(#sorted)
         }),
     };
@@ -131,15 +133,15 @@ fn arms(function: &Function) -> TokenStream {
     let inner = inner(function);
     let excluded = expand::excludes(function)
         .map(|excludes| quote!(#inner if #excludes => ::core::result::Result::Err(#inner),));
-    let options = expand::options(function);
+    let (value, options, made) = (local("value"), local("options"), expand::options(function));
     let nothing = skips_none(function).then(
         || quote!(::core::option::Option::None => ::core::result::Result::Err(::core::option::Option::None),),
     );
     quote! {
         #excluded
         #inner => {
-            let options = #options;
-            ::core::result::Result::Ok(#root::__private::WithOptions(value, options))
+            let #options = #made;
+            ::core::result::Result::Ok(#root::__private::WithOptions(#value, #options))
         }
         #nothing
     }
@@ -147,9 +149,10 @@ fn arms(function: &Function) -> TokenStream {
 
 /// The value in the answer for one key, both as a pattern and as an expression.
 fn inner(function: &Function) -> TokenStream {
+    let value = local("value");
     match skips_none(function) {
-        true => quote!(::core::option::Option::Some(value)),
-        false => quote!(value),
+        true => quote!(::core::option::Option::Some(#value)),
+        false => quote!(#value),
     }
 }
 

@@ -6,6 +6,7 @@ use syn::Expr;
 use syn::spanned::Spanned;
 
 use crate::argument::{Argument, Items};
+use crate::expand::local;
 use crate::function::Function;
 use crate::options::{Policy, Tier, Version};
 use crate::version;
@@ -67,7 +68,7 @@ fn cache(function: &Function) -> TokenStream {
     let bound = key_bounds(function);
     // Each event owns a copy of its key.
     let clone = function.options.on_event.as_ref().map(|_| quote!(+ ::core::clone::Clone));
-    let options = options(function);
+    let (text, options) = (local("name"), options(function));
     let handle = quote!(#root::__private::Handle<__LarderKey, #value>);
     let (open, opened) = match function.is_for_tasks() {
         true => (quote!(tasks::open), quote!(#root::__private::tasks::Opening<__LarderKey, #value>)),
@@ -81,7 +82,7 @@ fn cache(function: &Function) -> TokenStream {
             #root::__private::#open(
                 Self::#lazy_cache(),
                 #root::__private::Owner::of::<Self>(#given, #suffix),
-                |name| #root::__private::#builder::<__LarderKey, #value>(name)#options.build(),
+                |#text| #root::__private::#builder::<__LarderKey, #value>(#text)#options.build(),
             )
         }
     }
@@ -127,7 +128,10 @@ fn weigher(function: &Function, weigher: &TokenStream) -> TokenStream {
     let key = function.key.checked.clone().unwrap_or_else(|| quote!(__LarderKey));
     let weigher = match syn::parse2(weigher.clone()) {
         // Called by path, so that a `String` coerces to `&str`.
-        Ok(Expr::Path(path)) => quote_spanned!(span=> |key: &#key, value: &#stored| #path(key, value)),
+        Ok(Expr::Path(path)) => {
+            let (of, value) = (local("key"), local("value"));
+            quote_spanned!(span=> |#of: &#key, #value: &#stored| #path(#of, #value))
+        }
         _ => weigher.clone(),
     };
     quote_spanned!(span=> .weigher(#root::__private::weigher::<#key, __LarderKey, #stored>(#weigher)))
@@ -150,9 +154,12 @@ fn ttl_by(function: &Function, ttl: &Expr) -> TokenStream {
     let (root, stored) = (&function.root, function.stored());
     match ttl {
         // Called by path, so that a `String` coerces to `&str`.
-        Expr::Path(path) => quote_spanned! {ttl.span()=>
-            .ttl_by(|_, value: &#stored| ::core::option::Option::Some(#path(value)))
-        },
+        Expr::Path(path) => {
+            let value = local("value");
+            quote_spanned! {ttl.span()=>
+                .ttl_by(|_, #value: &#stored| ::core::option::Option::Some(#path(#value)))
+            }
+        }
         closure => quote_spanned! {ttl.span()=> .ttl_by(#root::__private::by_value(#closure)) },
     }
 }

@@ -1,6 +1,6 @@
 //! Expands an attribute and a function into the generated code.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Error, Expr, ItemFn, Signature};
@@ -10,6 +10,12 @@ use crate::batch;
 use crate::companions;
 use crate::function::Function;
 use crate::options::{Options, Tier};
+
+/// A local variable of the generated code. The options of the user cannot name it, so an argument of the same
+/// name keeps its meaning there.
+pub(crate) fn local(name: &str) -> Ident {
+    Ident::new(name, Span::mixed_site())
+}
 
 /// The function with its cache and its companions. On an error, the error and the original function, so that
 /// its callers still compile.
@@ -117,7 +123,8 @@ fn value(function: &Function, handle: TokenStream) -> TokenStream {
         return call(function, "call", &[handle, quote!(__larder_key), body(function)]);
     }
     let (arms, join) = (arms(function), join(function));
-    let sort = quote!(|answer| match answer { #arms });
+    let answer = local("answer");
+    let sort = quote!(|#answer| match #answer { #arms });
     call(function, "call_sorted", &[handle, quote!(__larder_key), body(function), sort, join])
 }
 
@@ -212,8 +219,9 @@ fn no_hidden_result(function: &Function) -> Option<TokenStream> {
 
 /// The value inside the answer, both as a pattern and as an expression.
 fn wrapped(function: &Function) -> TokenStream {
-    let Form::Value { result, skip_none } = function.answer.form else { return quote!(value) };
-    let inner = if skip_none { quote!(::core::option::Option::Some(value)) } else { quote!(value) };
+    let value = local("value");
+    let Form::Value { result, skip_none } = function.answer.form else { return quote!(#value) };
+    let inner = if skip_none { quote!(::core::option::Option::Some(#value)) } else { quote!(#value) };
     if result { quote!(::core::result::Result::Ok(#inner)) } else { inner }
 }
 
@@ -230,44 +238,45 @@ fn nothing(function: &Function) -> Option<TokenStream> {
 
 /// The predicate that excludes a `value`, if there is one.
 pub(crate) fn excludes(function: &Function) -> Option<TokenStream> {
-    let root = &function.root;
+    let (root, value) = (&function.root, local("value"));
     function.options.exclude.as_ref().map(|exclude| match exclude {
         // Called by path, so that a `String` coerces to `&str`.
-        Expr::Path(path) => quote_spanned!(exclude.span()=> #path(&value)),
-        closure => quote_spanned!(exclude.span()=> #root::__private::excludes(&value, #closure)),
+        Expr::Path(path) => quote_spanned!(exclude.span()=> #path(&#value)),
+        closure => quote_spanned!(exclude.span()=> #root::__private::excludes(&#value, #closure)),
     })
 }
 
 /// The match arms that sort an answer into stored and passed on.
 fn arms(function: &Function) -> TokenStream {
     let root = &function.root;
+    let (value, error) = (local("value"), local("error"));
     let passed = |passed: TokenStream| quote!(::core::result::Result::Err(#root::__private::Passed::#passed));
     let wrapped = wrapped(function);
     let excluded = excludes(function).map(|excludes| {
-        let passed = passed(quote!(Value(value)));
+        let passed = passed(quote!(Value(#value)));
         quote!(#wrapped if #excludes => #passed,)
     });
     let stored = match &function.options.tags {
         Some(tags) => {
-            let options = tags.options(root);
+            let (options, made) = (local("options"), tags.options(root));
             quote!({
-                let options = #options;
-                #root::__private::WithOptions(value, options)
+                let #options = #made;
+                #root::__private::WithOptions(#value, #options)
             })
         }
-        None => quote!(value),
+        None => quote!(#value),
     };
     let nothing = nothing(function).map(|nothing| {
         let passed = passed(quote!(Nothing(())));
         quote!(#nothing => #passed,)
     });
     let failed = matches!(function.answer.form, Form::Value { result: true, .. }).then(|| {
-        let error = match function.options.share_err {
-            Some(_) => quote!(::std::sync::Arc::new(error)),
-            None => quote!(error),
+        let shared = match function.options.share_err {
+            Some(_) => quote!(::std::sync::Arc::new(#error)),
+            None => quote!(#error),
         };
-        let passed = passed(quote!(Failed(#error)));
-        quote!(::core::result::Result::Err(error) => #passed,)
+        let passed = passed(quote!(Failed(#shared)));
+        quote!(::core::result::Result::Err(#error) => #passed,)
     });
     quote! {
         #excluded
@@ -280,23 +289,24 @@ fn arms(function: &Function) -> TokenStream {
 /// The match arms that turn a stored or passed value back into an answer.
 fn join(function: &Function) -> TokenStream {
     let root = &function.root;
+    let (outcome, value, error, never) = (local("outcome"), local("value"), local("error"), local("never"));
     let wrapped = wrapped(function);
     let (nothing_here, nothing) = match nothing(function) {
         Some(nothing) => (quote!(()), nothing),
-        None => (quote!(never), quote!(#root::__private::never(never))),
+        None => (quote!(#never), quote!(#root::__private::never(#never))),
     };
     let failed = match (&function.answer.form, &function.options.share_err) {
         (Form::Value { result: true, .. }, Some(share)) => {
-            let converted = quote_spanned!(share.span()=> #root::__private::shared(error, #share));
+            let converted = quote_spanned!(share.span()=> #root::__private::shared(#error, #share));
             quote!(::core::result::Result::Err(#converted))
         }
-        (Form::Value { result: true, .. }, None) => quote!(::core::result::Result::Err(error)),
-        _ => quote!(#root::__private::never(error)),
+        (Form::Value { result: true, .. }, None) => quote!(::core::result::Result::Err(#error)),
+        _ => quote!(#root::__private::never(#error)),
     };
-    quote!(|outcome| match outcome {
-        ::core::result::Result::Ok(value) => #wrapped,
-        ::core::result::Result::Err(#root::__private::Passed::Value(value)) => #wrapped,
+    quote!(|#outcome| match #outcome {
+        ::core::result::Result::Ok(#value) => #wrapped,
+        ::core::result::Result::Err(#root::__private::Passed::Value(#value)) => #wrapped,
         ::core::result::Result::Err(#root::__private::Passed::Nothing(#nothing_here)) => #nothing,
-        ::core::result::Result::Err(#root::__private::Passed::Failed(error)) => #failed,
+        ::core::result::Result::Err(#root::__private::Passed::Failed(#error)) => #failed,
     })
 }

@@ -44,7 +44,10 @@ impl Engine {
         keys: &[&dyn AnyLookup],
     ) -> Vec<Option<Value>> {
         let mut values = vec![None; keys.len()];
-        keys.iter().for_each(|key| self.observe_request(*key));
+        for key in keys {
+            self.release_expired(*key);
+            self.observe_request(*key);
+        }
         let missing = self.all_missing(keys);
         let mut found = 0;
         for (at, value) in self.seek_fresh::<W>(missing).await {

@@ -1,13 +1,13 @@
 //! Emits the events of the engine.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use larder_core::entry_meta::{Freshness, Tag};
-use larder_core::erased::{AnyLookup, Key, Value};
+use larder_core::erased::{AnyLookup, Key};
 use larder_core::events::{Cause, Event, Extent, Writer};
 use larder_core::invalidation::Invalidation;
 use larder_core::key::EncodedKey;
-use larder_core::memory::Record;
 use larder_core::place::Placement;
 use larder_core::tier::TierKind;
 use larder_core::{Error, Result};
@@ -86,6 +86,21 @@ impl Engine {
         self.emit_evictions();
     }
 
+    /// Reports that memory, the home of an entry, did not keep it: its capacity is zero, or was lowered
+    /// meanwhile.
+    pub(crate) fn emit_not_kept(&self, key: Option<Arc<Key>>, weight: u32) {
+        let bytes = self.bounds().bytes.map(|_| u64::from(weight));
+        let (tier, cause) = (TierKind::Memory, Cause::Capacity);
+        self.events.emit_of(key, |key| Event::Evicted {
+            key: Some(key),
+            count: 1,
+            tier,
+            home: tier,
+            bytes,
+            cause,
+        });
+    }
+
     /// Reports invalidations by tag or of everything.
     pub(crate) fn emit_invalidations(&self, invalidations: Vec<Invalidation>) {
         for invalidation in invalidations {
@@ -162,16 +177,24 @@ impl Engine {
         }
     }
 
-    /// Removes an expired record from memory, so that the listener hears of it now and
-    /// not when memory makes room. Does nothing without a listener.
-    #[cold]
+    /// Removes an expired record from memory for a look-up that found it: its value is dropped and
+    /// the listener hears of it now, and not when memory makes room.
+    #[inline]
     pub(crate) fn release_expired(&self, key: &dyn AnyLookup) {
-        if !self.events.is_on() {
+        if self.events.is_on() || self.expires.load(Ordering::Relaxed) {
+            self.release_if_expired(key);
+        }
+    }
+
+    #[cold]
+    fn release_if_expired(&self, key: &dyn AnyLookup) {
+        let is_over =
+            || self.near_unused(key).is_some_and(|record| self.freshness(&record) == Freshness::Gone);
+        if !is_over() {
             return;
         }
         let observation = self.key_locks.observe(self.key_locks.hash(key));
-        let is_over = |record: &Record<Value>| self.freshness(record) == Freshness::Gone;
-        if self.near_unused(key).as_ref().is_some_and(is_over)
+        if is_over()
             && let Some(_guard) = observation.claim()
         {
             let erased = self.erased(self.discard(key).as_ref());

@@ -51,7 +51,7 @@ impl FlightLeader {
         inner.guards += 1;
         drop(inner);
         drop(on_gate);
-        TryLock::Granted(WriteGuard { key_locks: Arc::clone(&self.key_locks), hash: self.hash, former: 0 })
+        TryLock::Granted(WriteGuard::plain(&self.key_locks, self.hash))
     }
 
     /// Returns the state of the key if the value of this flight may be stored now.

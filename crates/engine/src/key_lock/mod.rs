@@ -99,11 +99,20 @@ impl State {
     }
 
     /// Raises the epoch and removes the flights. The caller drops them after it has released the
-    /// mutex.
+    /// mutex, or [restores](Self::restore) them.
     #[must_use]
     fn supersede(&mut self) -> Flights {
         self.epoch += 1;
         std::mem::take(&mut self.flights)
+    }
+
+    /// Undoes [`supersede`](Self::supersede), unless a later write has superseded the flights too. While the
+    /// guard is held no flight begins. A leader that has ended meanwhile removes its flight once more.
+    fn restore(&mut self, flights: &mut Flights, epoch: u64) {
+        if self.epoch == epoch {
+            self.epoch -= 1;
+            self.flights = std::mem::take(flights);
+        }
     }
 }
 
@@ -237,13 +246,12 @@ impl KeyLocks {
             return TryLock::Locked(hold);
         }
         state.storing = true;
-        let former = state.turns.grant(turn);
+        let (former, epoch) = (state.turns.grant(turn), state.epoch);
         state.holder = Holder::present();
         state.guards += 1;
         inner.guards += 1;
         drop(inner);
-        drop(superseded);
-        TryLock::Granted(WriteGuard { key_locks: Arc::clone(self), hash, former })
+        TryLock::Granted(WriteGuard { key_locks: Arc::clone(self), hash, former, epoch, superseded })
     }
 
     /// Closes every key lock, waits for the guards that are held, and supersedes everything in
@@ -331,7 +339,7 @@ impl KeyEpoch {
         state.holder = Holder::present();
         state.guards += 1;
         inner.guards += 1;
-        Some(WriteGuard { key_locks: Arc::clone(&self.key_locks), hash: self.hash, former: 0 })
+        Some(WriteGuard::plain(&self.key_locks, self.hash))
     }
 }
 
@@ -347,6 +355,17 @@ pub(crate) struct WriteGuard {
     hash: u64,
     /// Number of the write that held the guard before.
     former: u64,
+    /// The epoch that this write began.
+    epoch: u64,
+    /// The loads that this write superseded, until it is known to change something.
+    superseded: Flights,
+}
+
+impl WriteGuard {
+    /// The guard of a value that was read or loaded: it supersedes nothing.
+    fn plain(key_locks: &Arc<KeyLocks>, hash: u64) -> Self {
+        Self { key_locks: Arc::clone(key_locks), hash, former: 0, epoch: 0, superseded: Flights::new() }
+    }
 }
 
 impl Drop for WriteGuard {

@@ -131,6 +131,15 @@ impl WriteGuard {
             state.turns.take_back(self.former);
         }
     }
+
+    /// As [`changed_nothing`](Self::changed_nothing), for a write that need not have been ordered before the
+    /// loads in progress either: their values are stored.
+    pub(crate) fn found_nothing(mut self) {
+        self.changed_nothing();
+        if let Some(state) = self.key_locks.shard(self.hash).lock().states.get_mut(&self.hash) {
+            state.restore(&mut self.superseded, self.epoch);
+        }
+    }
 }
 
 impl Caller {

@@ -301,8 +301,9 @@ impl Engine {
             // Closed during this read: nothing is stored after `close`.
             Some(_guard) if self.is_closed() => {}
             Some(_guard) => {
-                self.keep(key, record);
-                self.events.emit_of(name, |key| Event::Promoted { key, from: from.handle.kind() });
+                if self.keep(key, record) {
+                    self.events.emit_of(name, |key| Event::Promoted { key, from: from.handle.kind() });
+                }
             }
             None => self.counters.superseded.increment(),
         }

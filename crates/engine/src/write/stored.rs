@@ -61,7 +61,7 @@ impl Engine {
     ) -> Result<Option<Placement>> {
         let stored = stored.and_then(|stored| self.fitted(stored, weight));
         // Before the entry is in memory: from then on memory may evict it and emit that event.
-        self.emit_stored(name, stored.as_ref().map(|stored| stored.placement), by);
+        self.emit_stored(name.clone(), stored.as_ref().map(|stored| stored.placement), by);
         match stored {
             Ok(Stored { placement: Some(placement), identity, stamp, is_told }) if placement.in_memory() => {
                 // Other nodes do not know of the entry, so their notices do not confirm the copy.
@@ -70,7 +70,10 @@ impl Engine {
                 let cost = reload_cost(placement.home, load_cost);
                 let home = placement.home;
                 let terms = self.expiry.live(&self.terms_in(home, terms, created));
-                self.keep(key, Record { value, created, stamp, terms, weight, home, checked, cost });
+                let record = Record { value, created, stamp, terms, weight, home, checked, cost };
+                if !self.keep(key, record) && home == TierKind::Memory {
+                    self.emit_not_kept(name, weight);
+                }
                 Ok(Some(placement))
             }
             outcome => {

@@ -55,8 +55,8 @@ impl Engine {
     }
 
     /// Changes the metadata of a fresh entry in every tier that has it. Returns whether it exists.
-    /// A change that `ends` the entry counts as a write even if there is none: an abandoned earlier
-    /// write must not be stored after it.
+    /// A change that `ends` the entry counts as a write even if there is none: neither an abandoned earlier
+    /// write nor a load in progress may be stored after it.
     pub(crate) async fn retime<W, F>(self: &Arc<Self>, key: &Key, ends: bool, change: F) -> Result<bool>
     where
         W: Runtime,
@@ -72,8 +72,12 @@ impl Engine {
         };
         let (turn, _caller) = self.write_turn::<W>(self.key_locks.hash(key));
         let Some(encoded) = encoded else {
-            let _guard = self.lock_for_write(&turn).await?;
-            return Ok(self.retime_in_memory(own, &change));
+            let guard = self.lock_for_write(&turn).await?;
+            let found = self.retime_in_memory(own, &change);
+            if !found && !ends {
+                guard.found_nothing();
+            }
+            return Ok(found);
         };
         let engine = Arc::clone(self);
         W::section(true, async move {
@@ -91,7 +95,7 @@ impl Engine {
             // change replaces.
             found |= engine.retime_in_memory(own, &change);
             if !found && !ends {
-                guard.changed_nothing();
+                guard.found_nothing();
             }
             Ok(found)
         })
@@ -104,7 +108,7 @@ impl Engine {
         change(&mut terms, self.timeline.now());
         record.terms = self.expiry.live(&terms);
         record.checked = self.coherence.touched_copy(record.checked, record.home);
-        self.keep(key, record);
+        let _kept = self.keep(key, record);
         true
     }
 

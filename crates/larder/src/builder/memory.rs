@@ -104,7 +104,8 @@ where
     /// Sets the function that returns the weight of an entry in bytes. Called once an insert. Only used with
     /// [`memory_bytes`](Self::memory_bytes): a capacity counts each entry as one.
     ///
-    /// **Entries of weight zero are not bounded.** Do not cast a length to `u32` with `as`: it can turn a
+    /// **Entries of weight zero are not bounded**: without a [`capacity`](Self::capacity) beside the bytes none
+    /// is evicted, as that would make no room. Do not cast a length to `u32` with `as`: it can turn a
     /// very large length into a small number.
     ///
     /// ```

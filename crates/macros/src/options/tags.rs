@@ -7,6 +7,7 @@ use syn::spanned::Spanned;
 use syn::{Error, Expr, Path, Token};
 
 use super::literal;
+use crate::expand::local;
 
 /// The most tags of one entry.
 const TAGS_MAX: usize = 64;
@@ -57,13 +58,14 @@ impl Tags {
 
     /// The entry options of a `value`, after the function has run.
     pub(crate) fn options(&self, root: &Path) -> TokenStream {
+        let value = local("value");
         let (made, span) = match self {
             Self::List(_) | Self::Arguments(_) => return quote!(__larder_tags),
             // Called by path, so that a `String` coerces to `&str`.
-            Self::Value(path @ Expr::Path(_)) => (quote_spanned!(path.span()=> #path(&value)), path.span()),
+            Self::Value(path @ Expr::Path(_)) => (quote_spanned!(path.span()=> #path(&#value)), path.span()),
             Self::Value(closure) => {
                 let span = closure.span();
-                (quote_spanned!(span=> #root::__private::of_value(&value, #closure)), span)
+                (quote_spanned!(span=> #root::__private::of_value(&#value, #closure)), span)
             }
         };
         quote_spanned!(span=> #root::__private::tags(#made))

@@ -48,6 +48,8 @@ pub(crate) trait Uses {
 pub(crate) struct Order {
     slots: Slots,
     queues: Queues,
+    /// Whether entries without weight are in no queue, so that they are never evicted.
+    pins_weightless: bool,
 }
 
 #[expect(clippy::large_enum_variant, reason = "one in each shard")]
@@ -75,7 +77,27 @@ impl Order {
             Policy::Random => Queues::Random(Random::new()),
             Policy::CostAware => Queues::CostAware(CostAware::new()),
         };
-        Self { slots: Slots::default(), queues }
+        Self { slots: Slots::default(), queues, pins_weightless: false }
+    }
+
+    /// Never evicts entries without weight: under a limit of bytes alone that makes no room.
+    pub(crate) fn pin_weightless(&mut self) {
+        self.pins_weightless = true;
+    }
+
+    /// Puts the entries without weight among `occupied` into the order, as new: a limit of entries counts
+    /// them.
+    pub(crate) fn unpin_weightless(&mut self, occupied: &[u32], uses: &dyn Uses) {
+        if std::mem::take(&mut self.pins_weightless) {
+            let weightless = occupied.iter().filter(|slot| self.slots.weight(**slot) == 0);
+            weightless.copied().collect::<Vec<_>>().into_iter().for_each(|slot| self.link(slot, uses));
+        }
+    }
+
+    /// Whether the entry in a slot is in no queue.
+    #[inline]
+    pub(crate) fn is_pinned(&self, slot: u32) -> bool {
+        self.pins_weightless && self.slots.weight(slot) == 0
     }
 
     /// Whether [`hit`](Self::hit) must be called for each hit, under the exclusive
@@ -108,8 +130,15 @@ impl Order {
 
     /// Adds a new entry, whose use count is 0.
     pub(crate) fn insert(&mut self, slot: u32, entry: OrderEntry, uses: &dyn Uses) {
+        self.slots.enter(slot, entry);
+        if !self.is_pinned(slot) {
+            self.link(slot, uses);
+        }
+    }
+
+    #[inline]
+    fn link(&mut self, slot: u32, uses: &dyn Uses) {
         let slots = &mut self.slots;
-        slots.enter(slot, entry);
         match &mut self.queues {
             Queues::Recency(order) => order.insert(slots, slot),
             Queues::Lfu(order) => order.insert(slots, slot),
@@ -124,9 +153,13 @@ impl Order {
     /// Records that the entry has another value, with this weight and cost. LRU counts this as a use. Returns
     /// the former weight.
     pub(crate) fn replaced(&mut self, slot: u32, (weight, cost): (u32, ReloadCost), uses: &dyn Uses) -> u32 {
+        let former = self.slots.weight(slot);
+        self.slots.get_mut(slot).cost = cost;
+        if self.pins_weightless && (former == 0 || weight == 0) {
+            self.repin(slot, weight, uses);
+            return former;
+        }
         let slots = &mut self.slots;
-        let former = slots.weight(slot);
-        slots.get_mut(slot).cost = cost;
         match &mut self.queues {
             Queues::Recency(order) => order.replaced(slots, slot, weight),
             Queues::Lfu(order) => order.replaced(slots, slot, weight),
@@ -142,15 +175,30 @@ impl Order {
         former
     }
 
+    /// Replaces an entry that has no weight, or loses it.
+    #[cold]
+    fn repin(&mut self, slot: u32, weight: u32, uses: &dyn Uses) {
+        self.remove(slot);
+        self.slots.get_mut(slot).weight = weight;
+        if weight > 0 {
+            self.link(slot, uses);
+        }
+    }
+
     /// Records a use of the entry; called only if [`moves_on_hit`](Self::moves_on_hit).
     pub(crate) fn hit(&mut self, slot: u32) {
-        if let Queues::Recency(order) = &mut self.queues {
+        if let Queues::Recency(order) = &mut self.queues
+            && !(self.pins_weightless && self.slots.weight(slot) == 0)
+        {
             order.hit(&mut self.slots, slot);
         }
     }
 
     /// Removes an entry that was removed or has expired. Eviction removes its victim itself.
     pub(crate) fn remove(&mut self, slot: u32) {
+        if self.is_pinned(slot) {
+            return;
+        }
         let slots = &mut self.slots;
         match &mut self.queues {
             Queues::Recency(order) => order.remove(slots, slot),
@@ -166,6 +214,7 @@ impl Order {
     /// Removes and returns the next entry to evict, never `keep`, the entry that is being inserted. `None` if
     /// there is no other.
     pub(crate) fn victim(&mut self, keep: Option<u32>, uses: &dyn Uses) -> Option<u32> {
+        let keep = keep.filter(|slot| !self.is_pinned(*slot));
         let slots = &mut self.slots;
         match &mut self.queues {
             Queues::Recency(order) => order.victim(slots, keep),
@@ -199,7 +248,7 @@ impl Order {
         }
     }
 
-    /// At most `n` slots, the hottest first. Costs a pass over all entries.
+    /// At most `n` slots of entries that may be evicted, the hottest first. Costs a pass over all entries.
     pub(crate) fn hottest(&self, n: usize, uses: &dyn Uses) -> Vec<u32> {
         let slots = &self.slots;
         match &self.queues {

@@ -109,10 +109,10 @@ where
     pub fn with(bounds: Bounds, policy: Policy, on_departure: Option<OnDeparture<K>>) -> Self {
         let count = shard_count(bounds);
         let share = share_of(bounds, count);
-        let lane = || Lane {
-            shard: RwLock::new(Shard::new(policy, share)),
-            len: AtomicUsize::new(0),
-            evictions: AtomicU64::new(0),
+        let lane = || {
+            let mut shard = Shard::new(policy, share);
+            shard.evict_weightless(bounds.entries.is_some());
+            Lane { shard: RwLock::new(shard), len: AtomicUsize::new(0), evictions: AtomicU64::new(0) }
         };
         Self {
             shards: (0..count).map(|_| lane()).collect(),
@@ -300,8 +300,9 @@ where
         {}
     }
 
+    /// Whether an entry could be served now. A recorded absence could not.
     fn is_live(&self, shard: &Shard<K, V>, (slot, node): (u32, &Node<K, V>), now: Time) -> bool {
-        self.lifetimes().freshness(shard.lifespan(slot, node), now) == Freshness::Fresh
+        node.has_value() && self.lifetimes().freshness(shard.lifespan(slot, node), now) == Freshness::Fresh
     }
 
     /// Removes all entries that are due.

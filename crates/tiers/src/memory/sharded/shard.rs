@@ -98,9 +98,12 @@ impl<K, V> Shard<K, V> {
         self.order.moves_on_hit()
     }
 
-    /// The hottest entries first, at most `n`.
+    /// The hottest entries first, at most `n`. Those that are never evicted come last: the order does not
+    /// compare them.
     pub(super) fn hottest(&self, n: usize) -> impl Iterator<Item = (u32, &Node<K, V>)> {
-        self.order.hottest(n, &self.nodes).into_iter().filter_map(|slot| Some((slot, self.nodes.get(slot)?)))
+        let pinned = self.nodes.iter().map(|(slot, _)| slot).filter(|slot| self.order.is_pinned(*slot));
+        let slots = self.order.hottest(n, &self.nodes).into_iter().chain(pinned).take(n);
+        slots.filter_map(|slot| Some((slot, self.nodes.get(slot)?)))
     }
 
     pub(super) fn tune(&mut self, tuning: Tuning) {
@@ -109,6 +112,16 @@ impl<K, V> Shard<K, V> {
 
     pub(super) fn set_budget(&mut self, budget: u64) {
         self.order.set_budget(budget);
+    }
+
+    /// Evicts entries without weight only if `counts_entries`: there is a limit of entries.
+    pub(super) fn evict_weightless(&mut self, counts_entries: bool) {
+        if counts_entries {
+            let occupied: Vec<u32> = self.nodes.iter().map(|(slot, _)| slot).collect();
+            self.order.unpin_weightless(&occupied, &self.nodes);
+        } else if self.nodes.len() == 0 {
+            self.order.pin_weightless();
+        }
     }
 
     /// The parts of a record that its freshness depends on.

@@ -148,7 +148,11 @@ where
         }
         self.budget.set(bounds);
         let share = share_of(bounds, self.shards.len());
-        self.shards.iter().for_each(|lane| lane.shard.write().set_budget(share));
+        for lane in &self.shards {
+            let mut shard = lane.shard.write();
+            shard.set_budget(share);
+            shard.evict_weightless(bounds.entries.is_some());
+        }
         self.make_room(None);
         Ok(())
     }
