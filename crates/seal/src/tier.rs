@@ -9,8 +9,8 @@ use larder_core::key::EncodedKey;
 use larder_core::stats::ServerFacts;
 use larder_core::stream::Stored;
 use larder_core::tier::{
-    BlockingTier, BoxFuture, Capability, ConditionalPut, EntryVersion, LoadLease, PartitionEpoch, PutOptions, RemovalCause,
-    SharedTier, StreamingTier, Tier, TierKind, Upload, Usage, VersionedFrame, VersionedTier,
+    BlockingTier, BoxFuture, Capability, ConditionalPut, EntryVersion, LoadLease, PartitionEpoch, PutOptions,
+    RemovalCause, SharedTier, StreamingTier, Tier, TierKind, Upload, Usage, VersionedFrame, VersionedTier,
 };
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
