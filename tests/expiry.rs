@@ -127,7 +127,8 @@ fn touch_and_expire_move_the_deadline() {
 fn touch_of_an_absent_entry_does_not_discard_the_load_in_progress() {
     each_tier_set!(<u64, String>, |builder| builder.ttl(MINUTE), |tier_set, cache: Cache<u64, String>, clock| {
         let clock: ManualClock = clock;
-        let touches: [fn(&Cache<u64, String>) -> bool; 3] = [
+        type Touch = fn(&Cache<u64, String>) -> bool;
+        let touches: [Touch; 3] = [
             |cache| cache.touch(&1).unwrap(),
             |cache| cache.expire_in(&1, SECOND).unwrap(),
             |cache| cache.expire_at(&1, Time::NEVER).unwrap(),
@@ -162,7 +163,7 @@ fn load_is_joined_after_a_touch_that_found_nothing() {
         leads.recv().unwrap();
         assert!(!cache.touch(&1).unwrap());
         let waiter = scope.spawn(call);
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::park_timeout(Duration::from_millis(20));
         assert!(!waiter.is_finished());
         go.send(()).unwrap();
         assert_eq!((leader.join().unwrap(), waiter.join().unwrap(), loads.load(SeqCst)), (0, 0, 1));
@@ -175,7 +176,8 @@ fn look_up_of_an_expired_entry_drops_its_value() {
     for engine in [MemoryEngine::Sharded, MemoryEngine::Moka] {
         let clock = ManualClock::default();
         let cache = mcache("held").ttl(MINUTE).memory_engine(engine).clock(clock.clone()).build().unwrap();
-        let looks: [fn(&Cache<u64, Arc<()>>); 2] =
+        type Look = fn(&Cache<u64, Arc<()>>);
+        let looks: [Look; 2] =
             [|cache| assert_eq!(cache.get(&1), None), |cache| assert_eq!(cache.get_many(&[1]), [None])];
         for look in looks {
             let value = Arc::new(());

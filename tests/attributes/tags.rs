@@ -38,6 +38,7 @@ fn tags_can_be_a_list_over_the_arguments() {
 fn options_name_arguments_that_are_called_like_generated_variables() {
     #[mcache(tags = |_| [format!("{value} {options} {error} {answer}")], exclude = |length| *length == value)]
     fn single(value: usize, options: u8, error: u8, answer: &str) -> Result<usize, String> {
+        assert!(value < 100);
         Ok(usize::from(options + error) + answer.len())
     }
     #[mcache(batch, tags = [format!("{answer} {answers} {value}")])]

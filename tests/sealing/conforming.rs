@@ -6,7 +6,7 @@ use larder_core::Durability;
 use larder_core::tier::Tier;
 use larder_seal::CacheKeys;
 use larder_testkit::conformance::{self, Subject};
-use larder_testkit::{HashMapTier, MapStorage, SharedMapStorage, SharedMapTier};
+use larder_testkit::{HashMapTier, MapStorage, SharedMapStorage, SharedMapTier, block_on, sample};
 use larder_tiers::DiskBudget;
 use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
 use larder_tiers::file::{FileOptions, FileTier};
@@ -53,6 +53,29 @@ fn sealed_disk_conforms() {
             DiskTier::open(DiskOptions { dir, budget, crossover: CROSSOVER_BYTES, durability }).unwrap()
         }
     }));
+}
+
+/// A sealed tier hid that its inner tier answers without a future, so threads took the longer path.
+#[test]
+fn sealed_disk_answers_without_a_future_and_a_sealed_map_does_not() {
+    let (dir, keys) = (tempfile::tempdir().unwrap(), keys(1));
+    let (dir, budget) = (dir.path().join("disk"), DiskBudget::new(256 << 20).share());
+    let options = DiskOptions { dir, budget, crossover: CROSSOVER_BYTES, durability: Durability::Buffered };
+    let disk = Arc::new(DiskTier::open(options).unwrap());
+    let of_cache = CacheKeys::new(&keys, "conforming");
+    let sealed = of_cache.seal(Arc::clone(&disk) as Arc<dyn Tier>, "place", &keys);
+    let (one, other) = (sample::key(1), sample::key(2));
+    let frame = sample::frame(&one, sample::payload(1, 1_000));
+    let now = sealed.blocking().unwrap();
+    now.put_blocking(&one, &frame).unwrap();
+    assert_eq!(block_on(sealed.get(&one)).unwrap().as_deref(), Some(&frame.to_vec()[..]));
+    assert_eq!(now.get_blocking(&one).unwrap().as_deref(), Some(&frame.to_vec()[..]));
+    assert_eq!(now.get_blocking(&other).unwrap(), None);
+    assert_eq!(block_on(disk.get(&one)).unwrap(), None, "its name is sealed");
+    assert!(now.remove_blocking(&one).unwrap() && !now.remove_blocking(&one).unwrap());
+    assert_eq!(block_on(sealed.get(&one)).unwrap(), None);
+    let map = of_cache.seal(Arc::new(HashMapTier::new()), "place", &keys);
+    assert!(map.blocking().is_none());
 }
 
 #[test]

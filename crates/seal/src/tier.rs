@@ -9,8 +9,8 @@ use larder_core::key::EncodedKey;
 use larder_core::stats::ServerFacts;
 use larder_core::stream::Stored;
 use larder_core::tier::{
-    BoxFuture, Capability, ConditionalPut, EntryVersion, LoadLease, PartitionEpoch, PutOptions, RemovalCause,
-    SharedTier, StreamingTier, Tier, TierKind, Upload, Usage, VersionedFrame, VersionedTier,
+    BlockingTier, BoxFuture, Capability, ConditionalPut, EntryVersion, LoadLease, PartitionEpoch, PutOptions,
+    RemovalCause, SharedTier, StreamingTier, Tier, TierKind, Upload, Usage, VersionedFrame, VersionedTier,
 };
 use larder_core::{Bytes, Error, ErrorKind, Result};
 
@@ -67,6 +67,10 @@ impl SealedTier {
 
     fn streaming_tier(&self) -> Result<&dyn StreamingTier> {
         self.tier.streaming().ok_or_else(|| self.lacks_ability("streaming"))
+    }
+
+    fn blocking_tier(&self) -> Result<&dyn BlockingTier> {
+        self.tier.blocking().ok_or_else(|| self.lacks_ability("blocking"))
     }
 
     fn lacks_ability(&self, what: &str) -> Error {
@@ -202,12 +206,33 @@ impl Tier for SealedTier {
         self.tier.streaming().filter(|_| self.tier.shared().is_none()).map(|_| self as &dyn StreamingTier)
     }
 
+    fn blocking(&self) -> Option<&dyn BlockingTier> {
+        self.tier.blocking().map(|_| self as &dyn BlockingTier)
+    }
+
     fn versioned(&self) -> Option<&dyn VersionedTier> {
         self.tier.versioned().map(|_| self as &dyn VersionedTier)
     }
 
     fn shared(&self) -> Option<&dyn SharedTier> {
         self.tier.shared().map(|_| self as &dyn SharedTier)
+    }
+}
+
+impl BlockingTier for SealedTier {
+    fn get_blocking(&self, key: &EncodedKey) -> Result<Option<Bytes>> {
+        let name = self.keys.name(key);
+        let found = self.blocking_tier()?.get_blocking(&name)?;
+        Ok(found.map(|bytes| self.opened((key, &name), bytes)))
+    }
+
+    fn put_blocking(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
+        let (name, sealed) = self.sealed(key, frame)?;
+        self.blocking_tier()?.put_blocking(&name, &sealed)
+    }
+
+    fn remove_blocking(&self, key: &EncodedKey) -> Result<bool> {
+        self.blocking_tier()?.remove_blocking(&self.keys.name(key))
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`App`], which keeps the past and says what is shown; `view` draws it.
 
 mod app;
+mod hang_up;
 mod history;
 mod poller;
 #[cfg(test)]
@@ -39,6 +40,7 @@ pub(crate) fn run(arguments: &Arguments, top: &TopArguments) -> Outcome {
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&ended))?;
     }
+    hang_up::watch(&ended)?;
     let mut app = App::new(has_colors());
     // Restores the terminal when the command panics, too.
     let mut terminal = ratatui::try_init()?;

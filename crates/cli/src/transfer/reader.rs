@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-use larder_core::frame::{FIXED_LEN, Head, Header, Payload};
+use larder_core::frame::{CodecId, FIXED_LEN, Head, Header, Payload};
 use larder_core::key::EncodedKey;
 use larder_core::tier::TierKind;
 use xxhash_rust::xxh3::Xxh3;
@@ -21,8 +21,10 @@ pub(crate) struct ExportSummary {
     pub(crate) disk: u64,
     /// Frames for the file tier.
     pub(crate) file: u64,
-    /// Bytes of all frames.
+    /// Bytes of these frames.
     pub(crate) bytes: u64,
+    /// Frames of dictionaries, which are not entries.
+    pub(crate) dictionaries: u64,
 }
 
 /// The head of a frame in an export file. Its body follows in the file.
@@ -72,10 +74,16 @@ impl ExportReader {
         Ok(Self { file, left: 0, records: 0 })
     }
 
-    /// Reads the whole file and verifies its checksum. Says nothing about the frames in it.
+    /// Reads the whole file and verifies its checksum. A damaged frame counts as an entry.
     pub(crate) fn verify(path: &Path) -> io::Result<ExportSummary> {
         let (mut reader, mut summary) = (Self::open(path)?, ExportSummary::default());
         while let Some((tier, len)) = reader.record()? {
+            let head = reader.head(tier, len)?;
+            if head.is_some_and(|head| head.header.codec == CodecId::Dictionary) {
+                summary.dictionaries += 1;
+                reader.skip()?;
+                continue;
+            }
             *(if tier == TierKind::File { &mut summary.file } else { &mut summary.disk }) += 1;
             summary.bytes = summary.bytes.saturating_add(len);
             reader.skip()?;
@@ -189,7 +197,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("export");
         let bytes = written(&path);
-        let expected = ExportSummary { disk: 1, file: 2, bytes: 300_005 };
+        let expected = ExportSummary { disk: 1, file: 2, bytes: 300_005, dictionaries: 0 };
         assert_eq!(ExportReader::verify(&path).unwrap(), expected);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no file is left beside it");
         let ends = [0, 7, 8, 9, 16, 20, 30, 31, 50, bytes.len() - 17, bytes.len() - 1];

@@ -116,6 +116,62 @@ fn entry_has_one_tier_after_an_import() {
     assert_eq!(disk.get("a"), Some(Bytes::from_static(b"of files")));
 }
 
+/// A record of about 200 bytes, which compresses with a dictionary only.
+fn record(number: u64) -> String {
+    let noise = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    format!(
+        "{{\"id\":{number},\"token\":\"{noise:016x}\",\"first_name\":\"Ada\",\"last_name\":\"Lovelace\",\
+         \"status\":\"active\",\"created_at\":\"2026-01-{:02}T{:02}:00:00Z\",\"roles\":[\"writer\",\"reader\"],\
+         \"newsletter\":{},\"address\":{{\"city\":\"Lisbon\",\"zip\":\"{:05}\"}}}}",
+        noise % 28 + 1,
+        noise % 24,
+        noise.is_multiple_of(2),
+        noise / 7 % 100_000,
+    )
+}
+
+#[test]
+fn entries_with_a_dictionary_are_read_in_another_directory() {
+    const ENOUGH: u64 = 1_100;
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (compress, with) =
+        (larder::Compress::dictionary(), Some(larder_core::frame::Compression::Dictionary));
+    let records =
+        larder::bcache::<u64, String>("records").dir(from.path()).compress(compress).build().unwrap();
+    (0..ENOUGH).for_each(|number| records.insert(number, record(number)));
+    let explained = |number: u64| records.explain(&number).unwrap();
+    crate::observed::until("a dictionary is trained", || {
+        records.insert(ENOUGH, record(ENOUGH));
+        (explained(ENOUGH).compression == with).then_some(())
+    });
+    (0..10).for_each(|number| records.insert(number, record(number)));
+    assert!((0..10).all(|number| explained(number).compression == with));
+    records.close().unwrap();
+    let file = export(from.path(), "records", &[]);
+    fs::remove_dir_all(from.path().join("records")).unwrap();
+    let entries = format!("{} entries", ENOUGH + 1);
+    import(to.path(), &file, &["--cache", "disk", "--create", "--dry-run"])
+        .exits(0)
+        .says(&[&format!("would import {entries}")]);
+    import(to.path(), &file, &["--cache", "disk", "--create"])
+        .exits(0)
+        .says(&[&format!("imported {entries}")]);
+    larder(to.path(), &["show", "3", "--cache", "disk"]).exits(0).says(&["Lovelace"]);
+    larder(to.path(), &["check"]).exits(0).says(&["0 damaged"]);
+    // A cache that has files in place of the disk tier, and is set to compress otherwise.
+    larder::fcache::<u64, String>("files").dir(to.path()).build().unwrap().close().unwrap();
+    import(to.path(), &file, &["--cache", "files"]).exits(0).says(&[&format!("imported {entries}")]);
+    for copy in [larder::bcache("disk"), larder::fcache("files")] {
+        let copy = copy.dir(to.path()).compress(larder::Compress::None).memory_bytes(0).build().unwrap();
+        for number in 0..=ENOUGH {
+            assert_eq!(copy.get(&number), Some(record(number)), "{}", copy.name());
+        }
+        assert_eq!(copy.explain(&3).unwrap().compression, with);
+        assert_eq!(copy.keys().unwrap().len() as u64, ENOUGH + 1);
+        copy.close().unwrap();
+    }
+}
+
 #[test]
 fn damaged_or_foreign_file_changes_nothing() {
     let dir = folder();

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 use vt100::{Color, Parser};
@@ -11,6 +12,14 @@ use crate::observed::{EVIL, Traffic, traffic, until};
 
 /// How a key with control codes is shown.
 const EVIL_TEXT: &str = "\"evil\\u001b[2J\\u{202e}\"";
+
+fn top(traffic: &Traffic) -> CommandBuilder {
+    let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_larder"));
+    command.args(["--dir", traffic.dir().to_str().unwrap(), "top", "--interval", "200ms"]);
+    command.env("TERM", "xterm-256color");
+    command.env_remove("NO_COLOR");
+    command
+}
 
 /// The command in a terminal.
 struct Terminal {
@@ -24,10 +33,7 @@ impl Terminal {
     fn open(traffic: &Traffic, (rows, cols): (u16, u16), variables: &[(&str, &str)]) -> Self {
         let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size).unwrap();
-        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_larder"));
-        command.args(["--dir", traffic.dir().to_str().unwrap(), "top", "--interval", "200ms"]);
-        command.env("TERM", "xterm-256color");
-        command.env_remove("NO_COLOR");
+        let mut command = top(traffic);
         variables.iter().for_each(|(name, value)| command.env(name, value));
         let process = pair.slave.spawn_command(command).unwrap();
         let screen = Arc::new(Mutex::new(Parser::new(rows.try_into().unwrap(), cols.try_into().unwrap(), 0)));
@@ -154,6 +160,35 @@ fn cache_that_is_closed_leaves_the_list() {
     terminal.shows(&["No process is observed"]);
     terminal.press("q");
     assert_eq!(terminal.ends(), 0);
+}
+
+/// The reader of keys read the end of file for ever, and the command took all of a processor until it was killed.
+/// A terminal that is not the controlling one sends no signal.
+#[test]
+fn command_ends_when_its_terminal_goes_away() {
+    let traffic = traffic();
+    for is_controlling in [true, false] {
+        let pair = native_pty_system().openpty(PtySize::default()).unwrap();
+        let mut command = top(&traffic);
+        command.set_controlling_tty(is_controlling);
+        let mut process = pair.slave.spawn_command(command).unwrap();
+        drop(pair.slave);
+        let (mut output, mut shown) = (pair.master.try_clone_reader().unwrap(), Vec::new());
+        while !String::from_utf8_lossy(&shown).contains("Hottest") {
+            let mut bytes = [0; 4096];
+            let read = output.read(&mut bytes).unwrap();
+            shown.extend_from_slice(&bytes[..read]);
+        }
+        drop((output, pair.master));
+        let begun = Instant::now();
+        while process.try_wait().unwrap().is_none() {
+            if begun.elapsed() > Duration::from_secs(10) {
+                process.kill().unwrap();
+                panic!("it runs on, controlling: {is_controlling}");
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
 }
 
 #[test]

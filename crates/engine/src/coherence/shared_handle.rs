@@ -40,12 +40,13 @@ impl TierHandle {
 
     /// Reads the frame of `key` with its version; no frame while the key is quarantined.
     pub(crate) async fn get_versioned(&self, key: &EncodedKey) -> Result<VersionedFrame> {
+        let was_covered = self.quarantine().covers(key);
         let found = self.shared()?.get_versioned(key).await?;
         self.prepare(found.frame.as_ref()).await?;
         // Also if there is no entry: the next write takes its sequence number from the
         // invalidations.
         self.ensure_current(true).await?;
-        Ok(self.trusted(key, found))
+        Ok(self.trusted(key, was_covered, found))
     }
 
     /// Reads the frame of `key` with its version, whatever is quarantined, and without
@@ -54,9 +55,10 @@ impl TierHandle {
         self.shared()?.get_versioned(key).await
     }
 
-    /// Withholds the frame of a quarantined key.
-    fn trusted(&self, key: &EncodedKey, found: VersionedFrame) -> VersionedFrame {
-        match self.quarantine().covers(key) {
+    /// Withholds the frame of a key that is quarantined or was when the read began: a write that replaces the
+    /// outdated frame during the read releases the key.
+    fn trusted(&self, key: &EncodedKey, was_covered: bool, found: VersionedFrame) -> VersionedFrame {
+        match was_covered || self.quarantine().covers(key) {
             true => VersionedFrame { frame: None, last_removal: LastRemoval::Other, ..found },
             false => found,
         }
@@ -80,6 +82,7 @@ impl TierHandle {
             Ok(shared) => shared,
             Err(error) => return keys.iter().map(|_| Err(self.again(&error))).collect(),
         };
+        let were_covered = self.quarantine().cover_each(keys);
         let mut found = shared.get_many_versioned(keys).await;
         for found in &mut found {
             if let Ok(read) = found
@@ -89,8 +92,8 @@ impl TierHandle {
             }
         }
         self.ensure_all_current(true, &mut found).await;
-        let found = found.into_iter().zip(keys);
-        found.map(|(found, key)| Ok(self.trusted(key, found?))).collect()
+        let found = found.into_iter().zip(keys.iter().zip(were_covered));
+        found.map(|(found, (key, was_covered))| Ok(self.trusted(key, was_covered, found?))).collect()
     }
 
     /// Writes a frame if the entry has the version that `options` requires. Returns whether

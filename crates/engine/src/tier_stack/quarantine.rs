@@ -98,6 +98,14 @@ impl Quarantine {
             || self.len.load(Ordering::Acquire) > 0 && self.keys.lock().contains_key(&key.digest())
     }
 
+    /// Whether each of `keys` is quarantined, in order.
+    pub(crate) fn cover_each(&self, keys: &[EncodedKey]) -> Vec<bool> {
+        match self.is_any() {
+            true => keys.iter().map(|key| self.covers(key)).collect(),
+            false => vec![false; keys.len()],
+        }
+    }
+
     /// Returns the number of pending writes that were dropped since the last call.
     pub(crate) fn take_given_up(&self) -> u64 {
         self.given_up.swap(0, Ordering::Relaxed) as u64

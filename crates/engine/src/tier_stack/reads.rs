@@ -29,12 +29,18 @@ impl TierHandle {
         if keys.is_empty() {
             return Vec::new();
         }
+        // A write that replaces an outdated frame during the read releases its key.
+        let were_covered = self.quarantine.cover_each(keys);
         let mut frames = self.tier.get_many(keys).await;
         self.prepare_all(&mut frames).await;
         let any = frames.iter().any(|frame| matches!(frame, Ok(Some(_))));
         self.ensure_all_current(any, &mut frames).await;
-        let frames = frames.into_iter().zip(keys);
-        frames.map(|(frame, key)| if self.quarantine.covers(key) { Ok(None) } else { frame }).collect()
+        let frames = frames.into_iter().zip(keys.iter().zip(were_covered));
+        let withheld = |(frame, (key, was_covered))| match was_covered || self.quarantine.covers(key) {
+            true => Ok(None),
+            false => frame,
+        };
+        frames.map(withheld).collect()
     }
 
     /// Reads at least the head of the frame of `key`; `None` while the key is

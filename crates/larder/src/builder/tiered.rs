@@ -183,10 +183,10 @@ where
     }
 
     /// Describes tiers and options by URLs, one for each tier, separated by spaces. Schemes: `disk:///dir`
-    /// and `file:///dir` with an absolute path, `redis://host`, `null:` for a tier that stores nothing, and
-    /// `memory:`, which adds a memory tier in front of the others; without it there is none. Options are
-    /// parameters, as in `disk:///dir?compress=zstd:3&ttl=1h+30m`. Options set by methods of the builder
-    /// override them. A variable or the configuration file can set the URLs too; see [the page on
+    /// and `file:///dir` with an absolute path, `redis://host`, `s3://bucket/prefix`, `null:` for a tier that
+    /// stores nothing, and `memory:`, which adds a memory tier in front of the others; without it there is none.
+    /// Options are parameters, as in `disk:///dir?compress=zstd:3&ttl=1h+30m`. Options set by methods of the
+    /// builder override them. A variable or the configuration file can set the URLs too; see [the page on
     /// configuration][page].
     ///
     /// [page]: https://github.com/larder-rs/larder/blob/main/docs/configuration.md

@@ -216,7 +216,8 @@ table! {
     url: Urls {
         says: "the tiers, and options as parameters, in place of `dir` and `redis`; outside of code for ucache",
         takes: "URLs separated by spaces, such as memory: disk:///dir",
-        allowed: "memory:, disk:///dir, file:///dir, redis://host, null:, with the features of these tiers",
+        allowed: "memory:, disk:///dir, file:///dir, redis://host, s3://bucket/prefix, null:, with the features of \
+            these tiers",
         default: "none", tiers: "all", cost: "a memory tier only if `memory:` is among them",
         parse: values::urls, valid: |_| true, show: Urls::to_string,
     }

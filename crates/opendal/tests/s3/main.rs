@@ -5,4 +5,6 @@
 mod conforming;
 mod faults;
 mod history;
+mod sealed;
 mod server;
+mod troubles;

@@ -15,7 +15,8 @@ const LOOK: Duration = Duration::from_millis(10);
 ///
 /// While it swallows, it accepts connections, reads from clients, forwards nothing in
 /// either direction, and closes nothing. While it swallows only answers, the server gets
-/// and applies every request, and no client learns of that.
+/// and applies every request, and no client learns of that. A connection that lost bytes forwards no more in that
+/// direction, until it ends.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -131,6 +132,7 @@ fn join(client: TcpStream, state: &Arc<ProxyState>) -> io::Result<[JoinHandle<()
 /// Forwards from one end to the other until one of them ends.
 fn pump((mut from, mut to): (TcpStream, TcpStream), state: &ProxyState, is_answer: bool) {
     let (mut bytes, cut) = (vec![0; 64 << 10], state.cut.load(Ordering::Acquire));
+    let mut is_broken = false;
     while !state.ended.load(Ordering::Acquire) && state.cut.load(Ordering::Acquire) == cut {
         let len = match from.read(&mut bytes) {
             Ok(0) => break,
@@ -141,9 +143,11 @@ fn pump((mut from, mut to): (TcpStream, TcpStream), state: &ProxyState, is_answe
         if is_answer {
             wait(Duration::from_micros(state.delay_micros.load(Ordering::Acquire)));
         }
-        let swallows = state.swallows.load(Ordering::Acquire)
+        // With bytes missing in the middle, an answer would be taken for that of a request that never arrived. A
+        // network loses the end of a stream, and no part of it.
+        is_broken |= state.swallows.load(Ordering::Acquire)
             || is_answer && state.swallows_answers.load(Ordering::Acquire);
-        if !swallows && to.write_all(&bytes[..len]).is_err() {
+        if !is_broken && to.write_all(&bytes[..len]).is_err() {
             break;
         }
     }

@@ -65,7 +65,8 @@ pub(in crate::command) fn run(
         }
         super::remove::refuse_void(&cache)?;
         let reader = ExportReader::open(&import.file).map_err(unreadable)?;
-        let progress = Progress::begin("importing".to_owned(), Some(summary.disk + summary.file));
+        let frames = summary.disk + summary.file + summary.dictionaries;
+        let progress = Progress::begin("importing".to_owned(), Some(frames));
         source::changing(&cache, |open| import_all(reader, open, import, &progress, &mut imported))?;
     }
     if printer.is_json() {

@@ -100,8 +100,8 @@ fn small_capacity_is_exact_for_every_policy() {
 fn entries_without_weight_are_evicted_only_under_a_limit_of_entries() {
     for policy in POLICIES {
         let store = ShardedStore::<u64, u64>::new(Bounds { entries: None, bytes: Some(1 << 20) }, policy);
-        (0..1000).for_each(|key| drop(store.insert(key, record(key, 0))));
-        (1000..3000).for_each(|key| drop(store.insert(key, record(key, 4 << 10))));
+        (0..1000).for_each(|key| _ = store.insert(key, record(key, 0)));
+        (1000..3000).for_each(|key| _ = store.insert(key, record(key, 4 << 10)));
         let kept = |store: &ShardedStore<u64, u64>| (0..1000).filter(|key| store.contains(key)).count();
         assert_eq!(
             (kept(&store), store.usage().entries, store.usage().bytes),
@@ -110,17 +110,17 @@ fn entries_without_weight_are_evicted_only_under_a_limit_of_entries() {
         );
 
         // It gains a weight and can be evicted; it loses that and cannot.
-        (0..500).for_each(|key| drop(store.insert(key, record(key, 4 << 10))));
-        (3000..4000).for_each(|key| drop(store.insert(key, record(key, 4 << 10))));
-        (3500..4000).for_each(|key| drop(store.insert(key, record(key, 0))));
-        (4000..5000).for_each(|key| drop(store.insert(key, record(key, 4 << 10))));
+        (0..500).for_each(|key| _ = store.insert(key, record(key, 4 << 10)));
+        (3000..4000).for_each(|key| _ = store.insert(key, record(key, 4 << 10)));
+        (3500..4000).for_each(|key| _ = store.insert(key, record(key, 0)));
+        (4000..5000).for_each(|key| _ = store.insert(key, record(key, 4 << 10)));
         assert_eq!(store.hottest(2000, |key| *key).len() as u64, store.usage().entries, "{policy:?}");
         assert!((500..1000).chain(3900..4000).all(|key| store.contains(&key)), "{policy:?}");
         (500..600).for_each(|key| assert!(store.remove(&key).is_some(), "{policy:?}"));
 
         store.set_bounds(Bounds { entries: Some(100), bytes: Some(1 << 20) }).unwrap();
         assert_eq!(store.usage().entries, 100, "{policy:?}: a limit of entries counts them");
-        (0..200).for_each(|key| drop(store.insert(key, record(key, 0))));
+        (0..200).for_each(|key| _ = store.insert(key, record(key, 0)));
         assert_eq!(store.usage().entries, 100, "{policy:?}");
         store.clear();
         assert_eq!((store.usage().entries, store.usage().bytes), (0, 0), "{policy:?}");
