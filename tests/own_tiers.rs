@@ -325,3 +325,26 @@ fn tier_on_a_runtime_keeps_what_it_promises() {
     });
     conformance::run(&subject).assert_all();
 }
+
+#[test]
+fn own_tier_takes_the_inserts_of_a_batch_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let far = FaultyTier::new(map("afar"));
+    let cache = builder(&dir).tier(Position::First, far.clone()).build().unwrap();
+    let texts = (0..300).map(|key| (key, format!("{key} {}", "m".repeat(MEDIUM))));
+    cache.insert_many(texts.clone());
+    assert_eq!(far.calls(Operation::Put), 0);
+    assert!((1..=4).contains(&far.calls(Operation::PutMany)), "{} batches", far.calls(Operation::PutMany));
+    for (key, text) in texts {
+        assert_eq!(
+            cache.inspect(&key).unwrap().map(|entry| (entry.value, entry.home)),
+            Some((text, kind("afar")))
+        );
+    }
+    far.fail(Operation::PutMany, Times::Next(1), ErrorKind::Io);
+    let new = [1, 2].map(|key| (key, "new ".repeat(MEDIUM)));
+    let outcomes = cache.try_insert_many(new, EntryOptions::new());
+    assert!(outcomes.iter().all(Result::is_ok), "one by one: {outcomes:?}");
+    assert_eq!(cache.get(&1), Some("new ".repeat(MEDIUM)));
+    cache.close().unwrap();
+}

@@ -412,7 +412,8 @@ fn reads_from_disk_are_copied_into_memory_while_copies_are_used() {
     assert!(unused < 8192 / 4, "{unused} copies of 8192 reads, which are not used");
     let mut hot = (0..8192).map(|read| read % 32);
     let of_hot = copied(&mut hot);
-    assert!((32..1024).contains(&of_hot), "{of_hot} copies of 32 keys");
+    // Some of them may be in memory already.
+    assert!((16..1024).contains(&of_hot), "{of_hot} copies of 32 keys");
     let hits = cache.stats().tier(Memory).unwrap().counts.hits;
     (0..32).for_each(|key| assert_eq!(cache.get(&key), Some(key)));
     assert_eq!(cache.stats().tier(Memory).unwrap().counts.hits - hits, 32, "keys in demand are in memory");

@@ -74,7 +74,8 @@ pub(crate) enum Command {
     /// Looks for problems of the machine and of the caches, and says what to do. Exit code 5 if there are
     /// any.
     Doctor,
-    /// Replays a trace of requests against every policy at several sizes, and says what would pay.
+    /// Replays a trace of requests against every policy but `CostAware` at several sizes, and says what would
+    /// pay.
     Simulate(SimulateArguments),
     /// Shows the observed caches of running processes in the terminal. `?` lists the keys.
     Top(TopArguments),

@@ -360,14 +360,26 @@ impl fmt::Display for Stats {
         if self.is_private {
             writeln!(f, "the directory is private, since another process uses that of this name")?;
         }
-        let fallbacks: u64 = self.tiers.iter().map(|tier| tier.counts.fallbacks).sum();
+        let sum = |count: fn(&TierCounts) -> u64| self.tiers.iter().map(|tier| count(&tier.counts)).sum();
         for (count, what) in [
             (c.load_failures, "loads failed"),
+            (c.timeouts, "loads took longer than their callers wait"),
             (c.stale_serves, "answers were stale, because a load failed, took long or had to pause"),
             (c.superseded, "values not stored, because their entry changed meanwhile"),
-            (fallbacks, "writes went to an alternative tier"),
+            (sum(|tier| tier.fallbacks), "writes went to an alternative tier"),
+            (c.fallbacks_to_memory, "values that only memory holds, because no other tier took them"),
+            (c.unconfirmed, "answers were not confirmed, because other nodes could not be heard"),
+            (c.repaired, "writes reached the shared tier after it was back"),
+            (c.repairs_lost, "writes that the shared tier never got"),
             (c.dropped, "writes that no tier took"),
             (c.unencodable, "values that their codec would not have read back"),
+            (sum(|tier| tier.undecodable), "intact entries that their codec did not read back"),
+            (sum(|tier| tier.unopened), "entries that are sealed by an unknown key"),
+            (sum(|tier| tier.lost_dictionary), "entries whose dictionary is lost"),
+            (c.key_conflicts, "equal keys with different encodings"),
+            (sum(|tier| tier.timeouts), "calls of tiers were given up, because they took too long"),
+            (sum(|tier| tier.openings), "times a circuit breaker opened"),
+            (sum(|tier| tier.refusals), "calls of tiers were refused by an open circuit breaker"),
             (c.events_missed, "events dropped because the listener was too slow"),
             (c.listener_panics, "panics of the listener"),
         ] {

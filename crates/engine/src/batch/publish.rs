@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use larder_core::tier::{ConditionalPut, PutOptions};
 
+use crate::batch::BatchTier;
 use crate::batch::write::{PART, PART_BYTES};
 use crate::coherence::identity;
 use crate::engine::Engine;
@@ -92,12 +93,13 @@ impl Engine {
 
     async fn publish_together(&self, together: Vec<(LoadedEntry, WriteGuard)>) {
         let Some(shared) = self.shared() else { return };
+        let tier = BatchTier { stack: shared.stack(), handle: shared.handle() };
         let (mut begun, mut puts) = (Vec::new(), Vec::new());
         for (LoadedEntry { leader, prepared, outcome }, guard) in together {
             let begins = match (leader.key(), prepared.precondition) {
                 // Without a version there is nothing to require: the entry is stored alone.
                 (Some(key), Precondition::Version(version)) => {
-                    self.begin_early(shared, key, &prepared).await.map(|begins| (begins, version))
+                    self.begin_early(tier, key, &prepared).await.map(|begins| (begins, version))
                 }
                 _ => None,
             };

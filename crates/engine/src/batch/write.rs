@@ -1,6 +1,7 @@
 //! Writing and removing many keys in one call.
 //!
-//! Changes for the shared tier go there in one round trip per part of the call. The guards of a
+//! Changes for a tier that does not block go there in one round trip per part of the call: inserts to the tier
+//! that nodes share or to the nearest other one, removals to the one that nodes share. The guards of a
 //! part are taken without waiting: two calls that hold guards and wait for each other's would
 //! deadlock. Keys whose guards are not free, or whose home is another tier, follow one by one.
 
@@ -14,7 +15,7 @@ use larder_core::key::EncodedKey;
 use larder_core::place::Placement;
 use larder_core::{Error, Result};
 
-use crate::coherence::compare_and_set::Shared;
+use crate::batch::BatchTier;
 use crate::engine::Engine;
 use crate::key_lock::{TryLock, WriteGuard, WriteTurn};
 use crate::write::KeyInTiers;
@@ -57,7 +58,8 @@ impl Engine {
     ) -> Vec<Result<Placement>> {
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut entries = entries.into_iter();
-        while self.is_shared_now() && entries.len() > 1 && options.check().is_ok() {
+        let is_on = || !self.is_closed() && self.lifecycle.is_on() && self.batch_tier().is_some();
+        while is_on() && entries.len() > 1 && options.check().is_ok() {
             let (part, _callers): (Vec<_>, Vec<_>) = entries
                 .by_ref()
                 .take(PART)
@@ -119,7 +121,7 @@ impl Engine {
     /// Splits the entries into those to store together, with their guards, and the rest.
     fn guards(self: &Arc<Self>, drafts: Vec<Pending>) -> (Vec<(Pending, WriteGuard)>, Vec<Pending>) {
         let (mut together, mut alone, mut bytes) = (Vec::new(), Vec::new(), 0);
-        let home = self.shared().map(|shared| shared.handle().kind());
+        let home = self.batch_tier().map(|tier| tier.handle.kind());
         // Once a key has to wait, its later entries in the call wait too, to keep their order.
         let mut waiting = HashSet::new();
         for pending in drafts {
@@ -140,12 +142,12 @@ impl Engine {
     }
 
     async fn insert_together(&self, together: Vec<(Pending, WriteGuard)>, outcomes: &mut Outcomes) {
-        let Some(shared) = self.shared().filter(|_| !together.is_empty()) else { return };
+        let Some(tier) = self.batch_tier().filter(|_| !together.is_empty()) else { return };
         let (mut begun, mut frames) = (Vec::new(), Vec::new());
         for (Pending { at, turn, key, prepared }, guard) in together {
             let hash = turn.hash();
             let prepared = prepared.written(self.invalidations.stamp());
-            match self.begin_early(shared, &key, &prepared).await {
+            match self.begin_early(tier, &key, &prepared).await {
                 Some((early, frame)) => {
                     frames.push(frame);
                     begun.push((at, (hash, key), prepared.begun(early), guard));
@@ -153,7 +155,7 @@ impl Engine {
                 None => outcomes[at] = self.store_with_seq(hash, key, prepared).await,
             }
         }
-        let stored = shared.handle().put_many(&frames).await;
+        let stored = tier.handle.put_many(&frames).await;
         for ((at, (hash, key), prepared, _guard), stored) in begun.into_iter().zip(stored) {
             let prepared = if stored.is_ok() { prepared.arrived() } else { prepared };
             outcomes[at] = self.store_with_seq(hash, key, prepared).await;
@@ -164,16 +166,15 @@ impl Engine {
     /// takes its tag.
     pub(crate) async fn begin_early(
         &self,
-        shared: Shared<'_>,
+        BatchTier { stack, handle }: BatchTier<'_>,
         key: &Key,
         prepared: &PreparedEntry,
     ) -> Option<(EarlyWrite, (EncodedKey, Frame))> {
         let encoded = prepared.encoded.clone()?;
         self.drop_conflicts(&encoded).await;
-        let base = self.base_of(shared.stack(), &encoded, self.discard_copy(key).flatten());
-        let at = KeyInTiers { stack: shared.stack(), key: &encoded };
-        self.clear_homes(at, prepared.precondition, shared.handle().kind()).await;
-        let frame = prepared.frame(shared.stack(), &encoded)?;
+        let base = self.base_of(stack, &encoded, self.discard_copy(key).flatten());
+        self.clear_homes(KeyInTiers { stack, key: &encoded }, prepared.precondition, handle.kind()).await;
+        let frame = prepared.frame(stack, &encoded)?;
         let copy_tag = self.coherence.copy_tag();
         self.coherence.note_copy(&encoded);
         Some((EarlyWrite::new(copy_tag, base, &frame), (encoded, frame)))

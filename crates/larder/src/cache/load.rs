@@ -152,7 +152,7 @@ where
     /// The loader runs in this thread. It runs in a bounded pool of threads if the cache has a
     /// [`hard_timeout`](crate::MemoryBuilder::hard_timeout), if it has a
     /// [`soft_timeout`](crate::MemoryBuilder::soft_timeout) and a stale value, or if the call only starts a
-    /// refresh. The process has one pool, of at most 64 threads, which end when they are idle.
+    /// refresh. A cache has one pool, of at most 64 threads, which end when they are idle.
     ///
     /// # Errors
     /// See [`LoadError`]: the loader failed, panicked or took too long, and there is no stale value to serve

@@ -266,4 +266,14 @@ mod tests {
             assert_eq!((capacity, memory_bytes), (Some(5), Some(1 << 20)), "{variables:?}");
         }
     }
+
+    #[test]
+    fn words_may_be_in_capitals_with_hyphens() {
+        let mut words =
+            vec![("access", "READ-HEAVY"), ("tier_options", "Disk READ-ONLY Failed-Writes=Ignore")];
+        words.extend(cfg!(all(feature = "observe", unix)).then_some(("observe", "TRUE")));
+        for (option, text) in words {
+            assert!(parse(option, text, &Source::Code).is_ok(), "{option} = {text}");
+        }
+    }
 }

@@ -22,11 +22,16 @@ impl PerTier {
 fn parse_tier(text: &str) -> Option<(TierKind, TierOptions)> {
     let mut words = text.split_whitespace();
     let kind = TierKind::by_name(&words.next()?.to_ascii_lowercase())?;
-    let options = words.try_fold(TierOptions::new(), |options, word| match word.split_once('=') {
-        Some(("ttl", span)) => Some(options.ttl(values::span(span)?)),
-        Some(("failed_writes", means)) => Some(options.failed_writes(values::choice(FAILED_WRITES, means)?)),
-        None if word == "read_only" => Some(options.read_only()),
-        _ => None,
+    let options = words.try_fold(TierOptions::new(), |options, word| {
+        let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
+        match (&*name.to_ascii_lowercase().replace('-', "_"), value) {
+            ("ttl", Some(span)) => Some(options.ttl(values::span(span)?)),
+            ("failed_writes", Some(means)) => {
+                Some(options.failed_writes(values::choice(FAILED_WRITES, means)?))
+            }
+            ("read_only", None) => Some(options.read_only()),
+            _ => None,
+        }
     })?;
     (options != TierOptions::new()).then_some((kind, options))
 }

@@ -108,7 +108,7 @@ table! {
         parse: values::count, valid: |_| true, show: u64::to_string,
     }
     memory_bytes: u64 {
-        says: "the most bytes to hold in memory, in place of `capacity`", takes: "a size, such as 64 MiB",
+        says: "the most bytes to hold in memory, beside or in place of `capacity`", takes: "a size, such as 64 MiB",
         allowed: "64 KiB to 16 TiB; 0 for no memory, if there is another tier",
         default: "64 MiB for ucache, 16 MiB for bcache and fcache",
         tiers: "memory", cost: "that much memory; each entry counts 128 bytes more",

@@ -97,7 +97,7 @@ pub(super) fn coherence(text: &str) -> Option<Coherence> {
 /// True only where a process can be observed.
 pub(super) fn observation(text: &str) -> Option<bool> {
     let can_observe = cfg!(all(feature = "observe", unix));
-    text.parse::<bool>().ok().filter(|wanted| can_observe || !*wanted)
+    text.to_ascii_lowercase().parse::<bool>().ok().filter(|wanted| can_observe || !*wanted)
 }
 
 pub(super) fn share(text: &str) -> Option<f64> {
