@@ -235,6 +235,31 @@ fn hit_close_to_its_deadline_starts_one_refresh() {
     });
 }
 
+/// The fault: a remembered absence counted as an entry in `len` and `hottest`, and a `touch` prolonged it.
+#[test]
+fn remembered_absence_is_no_entry() {
+    each_tier_set!(<u64, String>, |builder| builder, |tier_set, cache: Strings, clock| {
+        let clock: ManualClock = clock;
+        let absent = |_| Ok::<Loaded<String>, ()>(Loaded::Absent { ttl: MINUTE });
+        assert_eq!(cache.load(1, absent).unwrap(), None);
+        if tier_set == "memory" {
+            assert_eq!((cache.len(), cache.hottest(1).len()), (0, 0));
+        }
+        assert_eq!((cache.keys().unwrap().len(), cache.iter().unwrap().count()), (0, 0), "{tier_set}");
+        assert!(cache.inspect(&1).unwrap().is_none(), "{tier_set}");
+        clock.advance(MINUTE / 2);
+        assert!(!cache.touch(&1).unwrap(), "{tier_set}");
+        assert!(!cache.expire_in(&1, HOUR).unwrap() && !cache.remove(&2), "{tier_set}");
+        let value = |_| Ok::<_, ()>(Loaded::Value("new".to_owned()));
+        assert_eq!(cache.load(1, value).unwrap(), None, "{tier_set}: remembered");
+        clock.advance(MINUTE / 2);
+        assert_eq!(cache.load(1, value).unwrap().as_deref(), Some("new"), "{tier_set}: its time was not prolonged");
+        assert_eq!(cache.load(2, absent).unwrap(), None);
+        cache.invalidate(&2).unwrap();
+        assert_eq!(cache.load(2, value).unwrap().as_deref(), Some("new"), "{tier_set}: invalidated");
+    });
+}
+
 #[test]
 fn loader_gets_the_stale_value_and_its_validator() {
     each_tier_set!(<u64, String>, |builder| builder.ttl(MINUTE).stale(HOUR), |tier_set, cache: Strings, clock| {

@@ -576,8 +576,8 @@ where
     }
 
     /// Returns the number of entries. Memory counts the entries that could be served now: no expired or
-    /// invalidated entries, and no recorded absences. Other tiers also count expired and invalidated entries
-    /// that they have not removed yet. Costs a pass over the entries in memory.
+    /// invalidated entries, and no recorded absences. Other tiers count those too, until they have removed
+    /// them. Costs a pass over the entries in memory.
     pub fn len(&self) -> u64 {
         self.inner.engine.len()
     }

@@ -145,9 +145,11 @@ impl MokaStore {
         self.ledger.drop_waiting();
     }
 
+    /// Returns whether a record holds a value that may be served now. The record of an absence holds none.
     fn is_live(&self, record: &Record<Value>, now: Time) -> bool {
-        let lifetimes = self.lifetimes.get();
-        lifetimes.is_none_or(|lifetimes| lifetimes.freshness(record.lifespan(), now) == Freshness::Fresh)
+        let is_fresh =
+            |lifetimes: &Arc<dyn Lifetimes>| lifetimes.freshness(record.lifespan(), now) == Freshness::Fresh;
+        record.value.is_some() && self.lifetimes.get().is_none_or(is_fresh)
     }
 
     fn now(&self) -> Time {

@@ -300,8 +300,9 @@ where
         {}
     }
 
+    /// Returns whether a record holds a value that may be served now. The record of an absence holds none.
     fn is_live(&self, shard: &Shard<K, V>, (slot, node): (u32, &Node<K, V>), now: Time) -> bool {
-        self.lifetimes().freshness(shard.lifespan(slot, node), now) == Freshness::Fresh
+        node.has_value() && self.lifetimes().freshness(shard.lifespan(slot, node), now) == Freshness::Fresh
     }
 
     /// Removes all entries that are due.
