@@ -6,11 +6,11 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use larder::{Cache, EntryOptions, LoadError, Loaded, MemoryEngine};
+use larder::{Cache, EntryOptions, LoadContext, LoadError, Loaded, MemoryEngine};
 use larder_testkit::ManualClock;
 
 use crate::flights::until;
-use crate::tier_sets::each_tier_set;
+use crate::tier_sets::{TIER_SETS, each_tier_set, tiered};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -213,9 +213,6 @@ fn hard_timeout_applies_to_tasks() {
 #[test]
 fn hit_close_to_its_deadline_starts_one_refresh() {
     each_tier_set!(<u64, String>, |builder| builder.ttl(MINUTE).refresh_ahead(0.8), |tier_set: &str, cache: Strings, clock| {
-        if tier_set.contains("without memory") {
-            return;
-        }
         let clock: ManualClock = clock;
         let runs = Arc::new(AtomicUsize::new(0));
         let load = || {
@@ -232,6 +229,93 @@ fn hit_close_to_its_deadline_starts_one_refresh() {
         assert_eq!(cache.stats().cache.refreshes, 1, "{tier_set}");
         clock.advance(MINUTE / 2);
         assert_eq!((load().as_str(), runs.load(SeqCst)), ("load 1", 2), "{tier_set}: its time began anew");
+    });
+}
+
+/// The fault: only the record in memory knew when its refresh was due, so entries that memory takes no
+/// copy of expired under their callers.
+#[test]
+fn hit_on_an_entry_without_a_copy_in_memory_starts_its_refresh() {
+    for tier_set in TIER_SETS {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
+        let builder = tiered::<u64, String>(tier_set, dir.path(), &clock).memory_bytes(0);
+        let cache = builder.ttl(MINUTE).refresh_ahead(0.5).build().unwrap();
+        let load = |result: Result<&'static str, &'static str>| {
+            let loader = move |context: LoadContext<String>| {
+                assert_eq!(
+                    context.stale().map(String::as_str),
+                    Some("old"),
+                    "the value that is about to expire"
+                );
+                result.map(str::to_owned)
+            };
+            cache.load(1, loader).unwrap()
+        };
+        cache.insert(1, "old".to_owned());
+        clock.advance(MINUTE / 2);
+        assert_eq!(load(Err("down")), "old", "{tier_set}");
+        until(|| cache.stats().cache.load_failures == 1);
+        assert_eq!(load(Ok("too soon")), "old", "{tier_set}: not again at once");
+        clock.advance(Duration::from_secs(10));
+        let (go, wait) = mpsc::channel::<()>();
+        let slow = cache.load(1, move |_| wait.recv().map(|()| "new".to_owned()));
+        assert_eq!(slow.unwrap(), "old", "{tier_set}: the caller does not wait");
+        let begun = Instant::now();
+        assert_eq!(load(Ok("meanwhile")), "old", "{tier_set}: nor does a later one");
+        assert_eq!(cache.get_with(1, || "meanwhile".to_owned()), "old", "{tier_set}");
+        assert!(begun.elapsed() < PROMPT, "{tier_set}: {:?}", begun.elapsed());
+        go.send(()).unwrap();
+        until(|| cache.get(&1).as_deref() == Some("new"));
+        assert_eq!(cache.stats().cache.refreshes, 2, "{tier_set}");
+        assert_eq!(cache.inspect(&1).unwrap().unwrap().left, Some(MINUTE), "{tier_set}");
+        cache.close().unwrap();
+    }
+}
+
+#[test]
+fn removed_entry_is_not_kept_by_a_refresh_that_began_before() {
+    each_tier_set!(<u64, String>, |builder| builder.ttl(MINUTE).refresh_ahead(0.5), |tier_set, cache: Strings, clock| {
+        let clock: ManualClock = clock;
+        cache.insert(1, "old".into());
+        clock.advance(MINUTE / 2);
+        let (go, wait) = mpsc::channel::<()>();
+        let (begin, began) = mpsc::channel::<()>();
+        let kept = cache.load(1, move |_| {
+            begin.send(()).unwrap();
+            wait.recv().unwrap();
+            Ok::<Loaded<String>, ()>(Loaded::NotModified)
+        });
+        assert_eq!(kept.unwrap().as_deref(), Some("old"), "{tier_set}");
+        began.recv().unwrap();
+        assert!(cache.remove(&1), "{tier_set}");
+        go.send(()).unwrap();
+        until(|| cache.stats().cache.superseded == 1);
+        assert_eq!(cache.get(&1), None, "{tier_set}");
+    });
+}
+
+/// The fault: a remembered absence counted as an entry in `len` and `hottest`, and a `touch` prolonged it.
+#[test]
+fn remembered_absence_is_no_entry() {
+    each_tier_set!(<u64, String>, |builder| builder, |tier_set, cache: Strings, clock| {
+        let clock: ManualClock = clock;
+        let absent = |_| Ok::<Loaded<String>, ()>(Loaded::Absent { ttl: MINUTE });
+        assert_eq!(cache.load(1, absent).unwrap(), None);
+        if tier_set == "memory" {
+            assert_eq!((cache.len(), cache.hottest(1).len()), (0, 0));
+        }
+        assert_eq!((cache.keys().unwrap().len(), cache.iter().unwrap().count()), (0, 0), "{tier_set}");
+        assert!(cache.inspect(&1).unwrap().is_none(), "{tier_set}");
+        clock.advance(MINUTE / 2);
+        assert!(!cache.touch(&1).unwrap(), "{tier_set}");
+        assert!(!cache.expire_in(&1, HOUR).unwrap() && !cache.remove(&2), "{tier_set}");
+        let value = |_| Ok::<_, ()>(Loaded::Value("new".to_owned()));
+        assert_eq!(cache.load(1, value).unwrap(), None, "{tier_set}: remembered");
+        clock.advance(MINUTE / 2);
+        assert_eq!(cache.load(1, value).unwrap().as_deref(), Some("new"), "{tier_set}: its time was not prolonged");
+        assert_eq!(cache.load(2, absent).unwrap(), None);
+        cache.invalidate(&2).unwrap();
+        assert_eq!(cache.load(2, value).unwrap().as_deref(), Some("new"), "{tier_set}: invalidated");
     });
 }
 

@@ -59,6 +59,19 @@ fn failed_write_in_all_tiers_removes_the_former_value() {
     assert_eq!(engine.stats().cache.dropped, 1);
 }
 
+/// The fault: the selector leaves a tier out whose circuit for writes is open, and the error was that of an
+/// entry that is too large, which no later attempt can mend.
+#[test]
+fn write_while_the_only_tier_is_down_fails_as_unavailable() {
+    let disk = FaultyTier::new(HashMapTier::new());
+    let engine = Plan::over(vec![Arc::new(disk.clone()) as Arc<dyn Tier>]).without_memory().build();
+    disk.fail(Operation::Put, Times::Forever, ErrorKind::Io);
+    let kinds: Vec<_> = (0..8).map(|key| insert(&engine, key, "any").unwrap_err().kind()).collect();
+    assert_eq!(kinds[0], ErrorKind::Io);
+    assert_eq!(kinds[7], ErrorKind::Unavailable, "the circuit is open: {kinds:?}");
+    assert!(kinds.iter().all(|kind| kind.is_retryable()));
+}
+
 #[test]
 fn entry_whose_removal_failed_is_not_served() {
     let (disk, _, tiers) = two();

@@ -316,19 +316,20 @@ where
         entries != Some(0) && bytes.is_none_or(|max| u64::from(weight) <= max)
     }
 
-    /// Maps the keys of the records that may be served, in no particular order. May miss entries that are
-    /// added or removed during the call.
+    /// Maps the keys of the records whose value may be served, in no particular order. May miss entries that
+    /// are added or removed during the call.
     fn keys<T>(&self, map: impl FnMut(&K) -> T) -> Vec<T>;
 
-    /// Maps the keys of the records that the policy would evict last, the hottest first, at most `n`. Empty
-    /// if the store does not know them. `map` may run under the shared lock of a part of the store.
+    /// Maps the keys of the records whose value may be served and that the policy would evict last, the
+    /// hottest first, at most `n`. Empty if the store does not know them. `map` may run under the shared lock
+    /// of a part of the store.
     fn hottest<T>(&self, n: usize, map: impl FnMut(&K) -> T) -> Vec<T> {
         let _unknown = (n, map);
         Vec::new()
     }
 
-    /// The number of records that may be served; with `home`, only of those with this home. Costs a pass over
-    /// all entries.
+    /// The number of records whose value may be served; with `home`, only of those with this home. Costs a
+    /// pass over all entries.
     fn count(&self, home: Option<TierKind>) -> u64;
 
     /// How much the store holds now, including expired records that are not removed yet.

@@ -26,6 +26,7 @@ use crate::key_lock::KeyLocks;
 use crate::key_lock::reentrancy;
 use crate::lifecycle::{Lifecycle, OpenedDir};
 use crate::load::backoff::Backoffs;
+use crate::load::refresh::RefreshPauses;
 use crate::observation::Observer;
 use crate::read::on_thread::can_read;
 use crate::read::promotion::Promotions;
@@ -140,6 +141,8 @@ pub struct Engine {
     pub(crate) pool: Arc<Pool>,
     /// Number of refreshes that are running.
     pub(crate) refreshing: AtomicUsize,
+    /// The entries beyond memory whose refresh was tried lately.
+    pub(crate) refresh_pauses: RefreshPauses,
     /// Whether an entry of this cache may expire.
     pub(crate) expires: AtomicBool,
     pub(crate) stall: Option<Duration>,
@@ -197,6 +200,7 @@ impl Engine {
             backoffs: Backoffs::default(),
             pool: Pool::new(),
             refreshing: AtomicUsize::new(0),
+            refresh_pauses: RefreshPauses::default(),
             expires,
             stall: parts.stall,
             dir: parts.dir,

@@ -61,6 +61,7 @@ impl BatchRound {
     fn file(&mut self, key: Key, take_role: LoadRole, values: &mut HashMap<Key, Value>) {
         match take_role {
             LoadRole::Have(Some(value)) => drop(values.insert(key, value)),
+            LoadRole::Due(due) => drop(values.insert(key, due.value)),
             LoadRole::Have(None) | LoadRole::Alone => self.alone.push(key),
             LoadRole::Leader(lead) => self.leads.push((key, lead)),
             LoadRole::Join(flight, edge, key) => self.joins.push((key, flight, edge)),

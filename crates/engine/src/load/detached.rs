@@ -1,5 +1,6 @@
 //! Loading with a loader that the flight owns. The flight survives its first caller, obeys time
-//! limits, falls back to a stale value, and refreshes entries ahead of their deadlines.
+//! limits, and falls back to a stale value. Hits [refresh](crate::load::refresh) entries ahead of their
+//! deadlines.
 
 use std::any::TypeId;
 use std::future::Future;
@@ -9,30 +10,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use larder_core::entry_meta::{EntryOptions, LiveEntryMeta};
+use larder_core::entry_meta::EntryOptions;
 use larder_core::erased::{AnyError, Key, Value};
-use larder_core::memory::Record;
 use larder_core::stats::HotCount;
 use tracing::Instrument;
 
 use crate::engine::Engine;
-use crate::key_lock::flight::{Flight, Outcome, Purpose, Start};
+use crate::key_lock::flight::{Flight, Outcome, Purpose};
 use crate::key_lock::wait_graph::{Loaders, Running};
-use crate::key_lock::{Admission, FlightLeader};
 use crate::load::flight_wait::Asks;
 use crate::load::load_span::LoadSpan;
 use crate::load::outcome::{LoadContext, LoadError, Loaded};
 use crate::load::poll_watch::{PollWatch, watched};
 use crate::load::{Leader, LoadRole, Stale};
-use crate::write::precondition::Precondition;
 use crate::write::prepared_entry::NewValue;
 use larder_exec::runtime::{Launch, Runtime};
-
-/// A refresh that did not finish is tried again after this time.
-const REFRESH_AGAIN: Duration = Duration::from_secs(10);
-/// Maximum number of refreshes of one cache at once. Half of the threads that run loads: if
-/// refreshes hang, the other half is left for loads that callers wait for.
-const REFRESHES_MAX: usize = larder_exec::background::THREADS_MAX / 2;
 
 /// The answer of a loader.
 pub type Answered = Result<Loaded<Value>, AnyError>;
@@ -59,12 +51,6 @@ pub struct LoadRequest {
 }
 
 impl Engine {
-    /// Returns whether a hit of `load` on an entry with this metadata has to start a refresh.
-    #[inline]
-    pub fn is_refresh_due(&self, terms: Option<&LiveEntryMeta>) -> bool {
-        terms.is_some_and(|terms| terms.is_refresh_due(self.timeline.now()))
-    }
-
     /// Returns the value of `key`. If it is missing, runs the loader and catches its panic. All
     /// waiters share the outcome.
     pub(crate) async fn load<W: Runtime>(
@@ -95,6 +81,7 @@ impl Engine {
             let hash = self.key_locks.hash(&key);
             match Box::pin(self.take_role::<W>(key, asks, watch.clone())).await {
                 LoadRole::Have(have) => return Ok(have),
+                LoadRole::Due(due) => return Ok(self.refreshed_beyond::<W>(*due, loader).await),
                 LoadRole::Alone => return self.load_alone(loader).await,
                 LoadRole::Leader(lead) if !W::launches() || lead.leader.flight.launch() => {
                     return Box::pin(self.lead_load::<W>(lead, loader, error)).await;
@@ -189,7 +176,7 @@ impl Engine {
     }
 
     /// Runs the flight: calls the loader, stores its answer, and ends the flight.
-    async fn run_load<W: Runtime>(self: Arc<Self>, lead: Leader, loader: Loader) {
+    pub(super) async fn run_load<W: Runtime>(self: Arc<Self>, lead: Leader, loader: Loader) {
         let flight = Arc::clone(&lead.leader.flight);
         let watch = LoadSpan::start(&self).of(&lead);
         let context = LoadContext {
@@ -229,106 +216,6 @@ impl Engine {
             Task::Skip(value) => Ok(Some(value)),
             Task::NothingToKeep => Err(LoadError::NothingToKeep),
         }
-    }
-
-    /// Returns the value of a hit. Starts a refresh if one is due, and never waits for it.
-    async fn refreshed<W: Runtime>(
-        self: &Arc<Self>,
-        key: Key,
-        record: Record<Value>,
-        loader: Loader,
-    ) -> Option<Value> {
-        let value = record.value;
-        if let Some(terms) = record.terms.filter(|terms| self.is_due(terms)) {
-            // On the heap: otherwise it would be part of the stack frame of every load.
-            Box::pin(self.refresh::<W>(key, value.clone(), terms, loader)).await;
-        }
-        value
-    }
-
-    /// Refreshes an entry ahead of its deadline, unless a refresh of it is running or too many
-    /// others are.
-    async fn refresh<W: Runtime>(
-        self: &Arc<Self>,
-        key: Key,
-        value: Option<Value>,
-        terms: Arc<LiveEntryMeta>,
-        loader: Loader,
-    ) {
-        let Some(place) = RefreshPlace::take(self) else { return };
-        let Some(lead) = self.lead_refresh::<W>(key, value, &terms) else { return };
-        self.counters.refreshes.increment();
-        let engine = Arc::clone(self);
-        let flight = async move {
-            if let Some(lead) = engine.refresh_among_nodes::<W>(lead).await {
-                engine.run_load::<W>(lead, loader).await;
-            }
-            drop(place);
-        };
-        W::launch(&self.pool, Launch::Refresh, Box::pin(flight)).await;
-    }
-
-    fn is_due(&self, terms: &LiveEntryMeta) -> bool {
-        let now = self.timeline.now();
-        terms.takes_refresh(now, now.after(REFRESH_AGAIN))
-    }
-
-    fn lead_refresh<W: Runtime>(
-        self: &Arc<Self>,
-        key: Key,
-        value: Option<Value>,
-        terms: &Arc<LiveEntryMeta>,
-    ) -> Option<Leader> {
-        let hash = self.key_locks.hash(&key);
-        let encoded = self.encode_key(&key).ok()?;
-        let precondition =
-            encoded.as_ref().map_or(Precondition::None, |key| self.coherence.precondition_now(self, key));
-        if self.is_closed() || self.backoffs.holds(hash, self.timeline.now()) {
-            return None;
-        }
-        let stamp = self.invalidations.stamp();
-        let start = Start { purpose: Purpose::Refresh, watch: self.watch::<W>(), stamp };
-        let leader: FlightLeader = match self.key_locks.enter(hash, key, start) {
-            Admission::Leader(leader) => leader,
-            Admission::Join(_, flight) => {
-                // If that flight is overdue it ends here, and the next hit refreshes.
-                self.end_if_overdue(&flight, hash, Purpose::Refresh);
-                return None;
-            }
-            Admission::Locked(..) => return None,
-        };
-        // No waiter takes a refresh over. When it is overdue, a caller that misses loads itself.
-        leader.flight.launch();
-        // The entry may have been removed or replaced since the hit.
-        let same = leader.key().and_then(|key| self.recall(key)?.terms);
-        if !same.is_some_and(|same| Arc::ptr_eq(&same, terms)) {
-            return None;
-        }
-        let stale = value.map(|value| Box::new(Stale::new(value, &terms.current())));
-        if let Some(stale) = &stale {
-            leader.flight.set_stale(stale.value.clone(), stale.until);
-        }
-        Some(Leader { leader, encoded: encoded.map(Box::new), precondition, stamp, stale })
-    }
-}
-
-/// The right to run one of the refreshes that may run at once.
-struct RefreshPlace(Arc<Engine>);
-
-impl RefreshPlace {
-    fn take(engine: &Arc<Engine>) -> Option<Self> {
-        use std::sync::atomic::Ordering::AcqRel;
-        if engine.refreshing.fetch_add(1, AcqRel) < REFRESHES_MAX {
-            return Some(Self(Arc::clone(engine)));
-        }
-        engine.refreshing.fetch_sub(1, AcqRel);
-        None
-    }
-}
-
-impl Drop for RefreshPlace {
-    fn drop(&mut self) {
-        self.0.refreshing.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
     }
 }
 

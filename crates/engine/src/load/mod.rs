@@ -7,6 +7,7 @@ pub(crate) mod load_span;
 pub(crate) mod outcome;
 #[cfg_attr(not(feature = "async"), allow(unreachable_pub, reason = "exported for tasks alone"))]
 pub(crate) mod poll_watch;
+pub(crate) mod refresh;
 
 use std::any::TypeId;
 use std::future::Future;
@@ -33,6 +34,7 @@ use crate::key_lock::reentrancy;
 use crate::key_lock::wait_graph::{Entered, WaitEdge};
 use crate::load::load_span::LoadSpan;
 use crate::load::poll_watch::PollWatch;
+use crate::load::refresh::Due;
 use crate::read::Found;
 use larder_exec::runtime::Runtime;
 
@@ -42,6 +44,8 @@ pub(crate) enum LoadRole<L = Leader> {
     Leader(L),
     /// There is a value already. `None`: it is known that there is none.
     Have(Option<Value>),
+    /// A tier beyond memory has a value whose refresh is due. Only for the loader of a `load` call.
+    Due(Box<Due>),
     /// It may wait for this flight.
     Join(Arc<Flight>, WaitEdge, Key),
     /// It may not wait, or nothing can be stored: it loads without a flight.
@@ -54,6 +58,7 @@ impl<L> LoadRole<L> {
         Err(match self {
             Self::Leader(lead) => return Ok(lead),
             Self::Have(have) => LoadRole::Have(have),
+            Self::Due(due) => LoadRole::Due(due),
             Self::Join(flight, edge, key) => LoadRole::Join(flight, edge, key),
             Self::Alone => LoadRole::Alone,
         })
@@ -207,6 +212,7 @@ impl Engine {
             // A remembered absence is no answer here: this loader may have a value.
             match Box::pin(self.take_role::<W>(key, Asks::VALUE, watch.clone())).await {
                 LoadRole::Have(Some(value)) => return Begun::Value(value),
+                LoadRole::Due(due) => return Begun::Value(due.value),
                 LoadRole::Have(None) | LoadRole::Alone => return Begun::Load(Load::new(self, None)),
                 LoadRole::Leader(lead) => match lead.give_way() {
                     Ok(key_back) => key = key_back,
@@ -230,6 +236,10 @@ impl Engine {
     ) -> LoadRole {
         match self.enter::<W>(key, asks, watch).await.lead() {
             Ok(ahead) => self.look_again::<W>(ahead, asks.absence).await,
+            Err(LoadRole::Join(flight, edge, key)) if flight.purpose() == Purpose::Refresh => {
+                let value = Box::pin(self.value_beyond::<W>(&key)).await;
+                value.map_or(LoadRole::Join(flight, edge, key), |value| LoadRole::Have(Some(value)))
+            }
             Err(other) => other,
         }
     }
@@ -331,16 +341,20 @@ impl Engine {
     /// Decides the role of a leader by what it found beyond memory.
     pub(crate) fn after_look(
         &self,
-        UncheckedLeader { leader, encoded, precondition }: UncheckedLeader,
+        UncheckedLeader { mut leader, encoded, precondition }: UncheckedLeader,
         found: Option<Found>,
         lease: LeaseGuard,
         absence: bool,
     ) -> LoadRole {
         let mut stale = leader.key().and_then(|key| self.stale_in_memory(key));
         match found.map(Found::into_parts) {
-            Some((Freshness::Fresh, Some(value), _)) => {
+            Some((Freshness::Fresh, Some(value), terms)) => {
+                let key = self.is_to_be_refreshed(&leader, &terms).then(|| leader.take_key()).flatten();
                 leader.end(Outcome::Value(value.clone()));
-                return LoadRole::Have(Some(value));
+                return match key {
+                    Some(key) => LoadRole::Due(Box::new(Due { key, value, terms })),
+                    None => LoadRole::Have(Some(value)),
+                };
             }
             Some((Freshness::Fresh, None, _)) if absence => {
                 leader.end(Outcome::Absent);
@@ -356,6 +370,11 @@ impl Engine {
         let stamp = leader.flight.stamp();
         leader.flight.hold(lease);
         LoadRole::Leader(Leader { leader, encoded, precondition, stamp, stale })
+    }
+
+    /// Returns whether this hit beyond memory has to start a refresh.
+    fn is_to_be_refreshed(&self, leader: &FlightLeader, terms: &EntryMeta) -> bool {
+        leader.flight.purpose() == Purpose::Owned && self.expiry.is_refresh_due(terms, self.timeline.now())
     }
 
     /// Looks the key up beyond memory. If there is no value and another node may be loading it,

@@ -170,6 +170,11 @@ impl LiveExpiry {
         Some(Arc::new(LiveEntryMeta::new(terms.clone(), self.refresh_at(terms))))
     }
 
+    /// Returns whether a load begins to refresh the entry now.
+    pub(crate) fn is_refresh_due(&self, terms: &EntryMeta, now: Time) -> bool {
+        self.refresh_at(terms) <= now
+    }
+
     /// Returns when a load begins to refresh the entry ahead of its deadline; never
     /// without a deadline.
     fn refresh_at(&self, terms: &EntryMeta) -> Time {

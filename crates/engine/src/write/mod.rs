@@ -24,7 +24,7 @@ use larder_core::erased::{Key, Value};
 use larder_core::events::{Event, Writer};
 use larder_core::frame::Frame;
 use larder_core::key::EncodedKey;
-use larder_core::place::{Facts, Placement, TierList};
+use larder_core::place::{Facts, Placement, TierFacts, TierList};
 use larder_core::tier::{BoxFuture, EntryVersion, FailedWrites, LastRemoval, TierKind, VersionedFrame};
 use larder_core::{Error, ErrorKind, Result};
 
@@ -403,7 +403,7 @@ impl Engine {
                 Err(error) => failure = Some(error),
             }
         }
-        Err(failure.unwrap_or_else(|| nowhere(&placement)))
+        Err(failure.unwrap_or_else(|| nowhere(stack, facts, &placement)))
     }
 }
 
@@ -460,6 +460,18 @@ fn homes(stack: &TierStack, placement: &Placement) -> TierList {
     homes
 }
 
-fn nowhere(placement: &Placement) -> Error {
-    Error::new(ErrorKind::TooLarge, format!("no tier accepts the entry: {}", placement.rule))
+/// The error of an entry that no tier may hold: now, if one that could does not work at the moment.
+fn nowhere(stack: &TierStack, facts: &Facts, placement: &Placement) -> Error {
+    let is_down = |tier: &TierFacts| {
+        !tier.healthy && tier.capability.stores && tier.capability.frame_bytes_max >= facts.bytes
+    };
+    match stack.tiers.iter().map(TierHandle::facts).find(is_down) {
+        Some(tier) => Error::new(
+            ErrorKind::Unavailable,
+            "the tier takes no writes now, and no other tier may hold the entry",
+        )
+        .in_tier(tier.kind)
+        .during("put"),
+        None => Error::new(ErrorKind::TooLarge, format!("no tier accepts the entry: {}", placement.rule)),
+    }
 }

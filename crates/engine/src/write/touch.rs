@@ -7,7 +7,7 @@ use std::time::Duration;
 use larder_core::clock::Time;
 use larder_core::entry_meta::{EntryMeta, Freshness, read_offset};
 use larder_core::erased::Key;
-use larder_core::frame::{self, Frame, Header};
+use larder_core::frame::{self, CodecId, Frame, Header};
 use larder_core::key::EncodedKey;
 use larder_core::{Bytes, Result};
 
@@ -56,7 +56,8 @@ impl Engine {
 
     /// Changes the metadata of a fresh entry in every tier that has it. Returns whether it exists.
     /// A change that `ends` the entry counts as a write even if there is none: neither an abandoned earlier
-    /// write nor a load in progress may be stored after it.
+    /// write nor a load in progress may be stored after it. It applies to a remembered absence as well, which is
+    /// no entry for the other changes.
     pub(crate) async fn retime<W, F>(self: &Arc<Self>, key: &Key, ends: bool, change: F) -> Result<bool>
     where
         W: Runtime,
@@ -73,7 +74,7 @@ impl Engine {
         let (turn, _caller) = self.write_turn::<W>(self.key_locks.hash(key));
         let Some(encoded) = encoded else {
             let guard = self.lock_for_write(&turn).await?;
-            let found = self.retime_in_memory(own, &change);
+            let found = self.retime_in_memory(own, ends, &change);
             if !found && !ends {
                 guard.found_nothing();
             }
@@ -88,12 +89,12 @@ impl Engine {
                 found |= match handle.is_read_only() {
                     // It cannot be changed, but it can be hidden.
                     true => ends && handle.remove(&encoded).await?,
-                    false => engine.retime_in(handle, &encoded, &change).await?,
+                    false => engine.retime_in(handle, &encoded, (ends, &change)).await?,
                 };
             }
             // Memory last: if a tier fails, the copy in memory still says which entry a later
             // change replaces.
-            found |= engine.retime_in_memory(own, &change);
+            found |= engine.retime_in_memory(own, ends, &change);
             if !found && !ends {
                 guard.found_nothing();
             }
@@ -102,8 +103,11 @@ impl Engine {
         .await?
     }
 
-    fn retime_in_memory(&self, key: Key, change: &impl Fn(&mut EntryMeta, Time)) -> bool {
+    fn retime_in_memory(&self, key: Key, ends: bool, change: &impl Fn(&mut EntryMeta, Time)) -> bool {
         let Some(mut record) = self.recall(&key) else { return false };
+        if !ends && record.value.is_none() {
+            return false;
+        }
         let mut terms = record.terms.as_ref().map_or(EntryMeta::PLAIN, |terms| terms.current());
         change(&mut terms, self.timeline.now());
         record.terms = self.expiry.live(&terms);
@@ -116,7 +120,7 @@ impl Engine {
         &self,
         handle: &TierHandle,
         key: &EncodedKey,
-        change: &impl Fn(&mut EntryMeta, Time),
+        change: (bool, &impl Fn(&mut EntryMeta, Time)),
     ) -> Result<bool> {
         if handle.is_among_nodes() {
             return self.retime_shared(handle, key, |bytes| self.retimed(handle, bytes, key, change)).await;
@@ -136,9 +140,12 @@ impl Engine {
         handle: &TierHandle,
         bytes: &Bytes,
         key: &EncodedKey,
-        change: &impl Fn(&mut EntryMeta, Time),
+        (ends, change): (bool, &impl Fn(&mut EntryMeta, Time)),
     ) -> Option<(Header, EntryMeta, Bytes)> {
         let (header, mut terms, payload) = self.fresh_parts(handle, bytes, key)?;
+        if !ends && header.codec == CodecId::Absent {
+            return None;
+        }
         change(&mut terms, self.timeline.now());
         let header = Header { deadline: terms.until(), stale_deadline: terms.stale_until(), ..header };
         Some((header, terms, payload))

@@ -30,7 +30,7 @@ pub fn memory<M: MemoryStore<u64, String>>(
     bytes_max: Option<u32>,
     make: impl Fn() -> M,
 ) -> Report {
-    let checks: [(&'static str, Check<M>); 15] = [
+    let checks: [(&'static str, Check<M>); 16] = [
         ("get_after_insert_returns_the_value", get_after_insert_returns_the_value),
         ("get_of_an_absent_key_is_none", get_of_an_absent_key_is_none),
         ("insert_replaces_what_was_there", insert_replaces_what_was_there),
@@ -38,6 +38,7 @@ pub fn memory<M: MemoryStore<u64, String>>(
         ("clear_leaves_nothing", clear_leaves_nothing),
         ("sweep_removes_what_is_gone", sweep_removes_what_is_gone),
         ("keys_and_count_leave_out_what_is_gone", keys_and_count_leave_out_what_is_gone),
+        ("recorded_absence_is_found_and_not_listed", recorded_absence_is_found_and_not_listed),
         ("keys_are_those_that_are_held", keys_are_those_that_are_held),
         ("count_counts_by_home", count_counts_by_home),
         ("peek_returns_the_record", peek_returns_the_record),
@@ -97,6 +98,20 @@ fn insert_replaces_what_was_there<M: MemoryStore<u64, String>>(store: &M, _: Opt
     }
     store.settle();
     assert_eq!((value(store, 1), store.usage().entries), (Some("9".into()), 1));
+    Ok(())
+}
+
+fn recorded_absence_is_found_and_not_listed<M: MemoryStore<u64, String>>(
+    store: &M,
+    _: Option<u32>,
+) -> Verdict {
+    store.insert(1, record("one", 10));
+    store.insert(2, Record { value: None, ..record("", 10) });
+    store.settle();
+    assert!(store.get(&2).is_some_and(|record| record.value.is_none()), "the absence is known");
+    let hottest = store.hottest(2, |key| *key);
+    assert_eq!((store.keys(|key| *key), store.count(None)), (vec![1], 1));
+    assert!(hottest.is_empty() || hottest == [1], "hottest: {hottest:?}");
     Ok(())
 }
 

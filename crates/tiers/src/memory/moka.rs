@@ -145,7 +145,7 @@ impl MokaStore {
         self.ledger.drop_waiting();
     }
 
-    /// Whether an entry could be served now. A recorded absence could not.
+    /// Returns whether a record holds a value that may be served now. The record of an absence holds none.
     fn is_live(&self, record: &Record<Value>, now: Time) -> bool {
         let is_fresh =
             |lifetimes: &Arc<dyn Lifetimes>| lifetimes.freshness(record.lifespan(), now) == Freshness::Fresh;

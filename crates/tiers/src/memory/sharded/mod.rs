@@ -300,7 +300,7 @@ where
         {}
     }
 
-    /// Whether an entry could be served now. A recorded absence could not.
+    /// Returns whether a record holds a value that may be served now. The record of an absence holds none.
     fn is_live(&self, shard: &Shard<K, V>, (slot, node): (u32, &Node<K, V>), now: Time) -> bool {
         node.has_value() && self.lifetimes().freshness(shard.lifespan(slot, node), now) == Freshness::Fresh
     }
