@@ -353,15 +353,12 @@ impl Stats {
     }
 }
 
-impl fmt::Display for Stats {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Stats {
+    /// Counts of what went wrong or another way than usual, each with what it counts.
+    fn troubles(&self) -> [(u64, &'static str); 20] {
         let c = &self.cache;
-        writeln!(f, "hits {}, misses {}, loads {}, joins {}", self.hits(), c.misses, c.loads, c.joins)?;
-        if self.is_private {
-            writeln!(f, "the directory is private, since another process uses that of this name")?;
-        }
         let sum = |count: fn(&TierCounts) -> u64| self.tiers.iter().map(|tier| count(&tier.counts)).sum();
-        for (count, what) in [
+        [
             (c.load_failures, "loads failed"),
             (c.timeouts, "loads took longer than their callers wait"),
             (c.stale_serves, "answers were stale, because a load failed, took long or had to pause"),
@@ -382,7 +379,18 @@ impl fmt::Display for Stats {
             (sum(|tier| tier.refusals), "calls of tiers were refused by an open circuit breaker"),
             (c.events_missed, "events dropped because the listener was too slow"),
             (c.listener_panics, "panics of the listener"),
-        ] {
+        ]
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let c = &self.cache;
+        writeln!(f, "hits {}, misses {}, loads {}, joins {}", self.hits(), c.misses, c.loads, c.joins)?;
+        if self.is_private {
+            writeln!(f, "the directory is private, since another process uses that of this name")?;
+        }
+        for (count, what) in self.troubles() {
             if count > 0 {
                 writeln!(f, "{count} {what}")?;
             }

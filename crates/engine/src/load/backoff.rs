@@ -46,11 +46,13 @@ impl Backoffs {
             let mut ends: Vec<Time> = backoffs.values().map(|backoff| backoff.until).collect();
             let (_, median, _) = ends.select_nth_unstable(PAUSES_MAX / 2);
             let median = *median;
-            let mut kept = 0;
-            // Many may end at the same moment.
+            // Many may end at the same moment: those that end later come first.
+            let later = backoffs.values().filter(|backoff| backoff.until > median).count();
+            let mut room = (PAUSES_MAX / 2).saturating_sub(later);
             backoffs.retain(|_, backoff| {
-                kept += usize::from(backoff.until >= median);
-                backoff.until >= median && kept <= PAUSES_MAX / 2
+                let stays = backoff.until > median || backoff.until == median && room > 0;
+                room -= usize::from(stays && backoff.until == median);
+                stays
             });
         }
         let backoff = backoffs.entry(hash).or_insert(Backoff { failures: 0, until: now });
