@@ -12,9 +12,8 @@ use parking_lot::Mutex;
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// The longest backoff.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// Maximum number of backoffs. At the limit the ended ones are dropped; if that frees nothing, the half that ends
-/// first is.
-const PAUSES_MAX: usize = 10_000;
+/// Maximum number of remembered pauses, of backoffs and of refreshes each.
+pub(super) const PAUSES_MAX: usize = 10_000;
 
 /// The keys whose loads failed lately, by their hash.
 #[derive(Default)]
@@ -39,22 +38,7 @@ impl Backoffs {
     /// Records a failure. `chance` shortens the backoff by up to a quarter.
     pub(crate) fn failed(&self, hash: u64, now: Time, chance: u64) {
         let mut backoffs = self.backoffs.lock();
-        if backoffs.len() >= PAUSES_MAX {
-            backoffs.retain(|_, backoff| now < backoff.until);
-        }
-        if backoffs.len() >= PAUSES_MAX {
-            let mut ends: Vec<Time> = backoffs.values().map(|backoff| backoff.until).collect();
-            let (_, median, _) = ends.select_nth_unstable(PAUSES_MAX / 2);
-            let median = *median;
-            // Many may end at the same moment: those that end later come first.
-            let later = backoffs.values().filter(|backoff| backoff.until > median).count();
-            let mut room = (PAUSES_MAX / 2).saturating_sub(later);
-            backoffs.retain(|_, backoff| {
-                let stays = backoff.until > median || backoff.until == median && room > 0;
-                room -= usize::from(stays && backoff.until == median);
-                stays
-            });
-        }
+        make_room(&mut backoffs, now, |backoff| backoff.until);
         let backoff = backoffs.entry(hash).or_insert(Backoff { failures: 0, until: now });
         backoff.until = now.after(length(backoff.failures, chance));
         backoff.failures += 1;
@@ -75,6 +59,28 @@ impl Backoffs {
         backoffs.remove(&hash);
         self.len.store(backoffs.len(), Ordering::Release);
     }
+}
+
+/// Makes room for one more pause. At the limit the ended ones are dropped; if that frees nothing, the half that
+/// ends first is.
+pub(super) fn make_room<P>(pauses: &mut HashMap<u64, P, FixedState>, now: Time, until: impl Fn(&P) -> Time) {
+    if pauses.len() >= PAUSES_MAX {
+        pauses.retain(|_, pause| now < until(pause));
+    }
+    if pauses.len() < PAUSES_MAX {
+        return;
+    }
+    let mut ends: Vec<Time> = pauses.values().map(&until).collect();
+    let (_, median, _) = ends.select_nth_unstable(PAUSES_MAX / 2);
+    let median = *median;
+    // Many may end at the same moment: those that end later come first.
+    let later = pauses.values().filter(|pause| until(pause) > median).count();
+    let mut room = (PAUSES_MAX / 2).saturating_sub(later);
+    pauses.retain(|_, pause| {
+        let stays = until(pause) > median || until(pause) == median && room > 0;
+        room -= usize::from(stays && until(pause) == median);
+        stays
+    });
 }
 
 /// Returns the length of a backoff after `failures` earlier failures.

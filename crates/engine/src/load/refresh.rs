@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use crate::engine::Engine;
 use crate::key_lock::flight::{Purpose, Start};
 use crate::key_lock::{Admission, FlightLeader};
+use crate::load::backoff::make_room;
 use crate::load::detached::Loader;
 use crate::load::{Leader, Stale};
 use crate::write::precondition::Precondition;
@@ -29,9 +30,6 @@ const REFRESH_AGAIN: Duration = Duration::from_secs(10);
 /// Maximum number of refreshes of one cache at once. Half of the threads that run loads: if
 /// refreshes hang, the other half is left for loads that callers wait for.
 const REFRESHES_MAX: usize = larder_exec::background::THREADS_MAX / 2;
-/// Maximum number of remembered attempts. At the limit the ended ones are dropped; if that frees
-/// nothing, all are.
-const PAUSES_MAX: usize = 10_000;
 
 /// A hit beyond memory on an entry whose refresh is due.
 pub(crate) struct Due {
@@ -60,12 +58,7 @@ impl RefreshPauses {
         if pauses.get(&hash).is_some_and(|pause| pause.deadline == deadline && now < pause.until) {
             return false;
         }
-        if pauses.len() >= PAUSES_MAX {
-            pauses.retain(|_, pause| now < pause.until);
-        }
-        if pauses.len() >= PAUSES_MAX {
-            pauses.clear();
-        }
+        make_room(&mut pauses, now, |pause| pause.until);
         pauses.insert(hash, Pause { deadline, until: now.after(REFRESH_AGAIN) });
         true
     }
@@ -242,6 +235,7 @@ impl Drop for RefreshPlace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::backoff::PAUSES_MAX;
 
     #[test]
     fn refresh_of_one_entry_is_tried_once_per_pause() {
