@@ -22,6 +22,7 @@ use crate::typed::{TypedEngine, own, typed};
 mod live;
 mod load;
 
+#[cfg(feature = "async")]
 pub(crate) use load::{Nothing, infallible};
 
 /// A synchronous cache handle for threads: cheap to clone and to share.
