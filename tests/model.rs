@@ -217,8 +217,9 @@ impl Player<'_> {
 
     fn retime(&mut self, key: u64) {
         let (now, span) = (self.now, self.rng.u64(1..TTL));
-        // A negative entry has a deadline too.
-        let there = self.model.entries.get(&key).is_some_and(|entry| entry.is_fresh(now));
+        // A recorded absence is no entry.
+        let is_there = |entry: &Entry| entry.is_fresh(now) && entry.value.is_some();
+        let there = self.model.entries.get(&key).is_some_and(is_there);
         self.get(key);
         let touches = self.rng.bool();
         let found = match touches {

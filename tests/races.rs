@@ -108,6 +108,16 @@ fn change_during_a_promotion_wins_over_the_copy() {
             tier.release();
             reader.join().unwrap();
             make(&engine);
+        } else if change == "remove" {
+            // It reads the head first: an entry of an earlier cache may not be live.
+            let changer = thread::spawn({
+                let engine = Arc::clone(&engine);
+                move || make(&engine)
+            });
+            tier.wait_until_stalled(Operation::Get, 2);
+            tier.release();
+            changer.join().unwrap();
+            reader.join().unwrap();
         } else {
             make(&engine);
             tier.release();

@@ -217,10 +217,8 @@ impl Engine {
             events: Events::new(parts.listener, parts.observer),
             on_last_handle: OnceLock::new(),
         });
-        engine.memory.attach(Arc::new(RecordLifetimes {
-            timeline: Arc::clone(&engine.timeline),
-            invalidations: Arc::clone(&engine.invalidations),
-        }));
+        let (timeline, invalidations) = (Arc::clone(&engine.timeline), Arc::clone(&engine.invalidations));
+        engine.memory.attach(Arc::new(RecordLifetimes { timeline, invalidations }));
         engine.listen_to_tiers();
         engine.start_dictionaries();
         Arc::clone(&engine.coherence).start(&engine);

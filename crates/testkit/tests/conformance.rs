@@ -234,6 +234,10 @@ impl Stubborn {
             .get()
             .map_or(Freshness::Fresh, |lifetimes| lifetimes.freshness(record.lifespan(), lifetimes.now()))
     }
+
+    fn is_live(&self, record: &Record<String>) -> bool {
+        record.value.is_some() && self.freshness(record) == Freshness::Fresh
+    }
 }
 
 impl MemoryStore<u64, String> for Stubborn {
@@ -298,14 +302,13 @@ impl MemoryStore<u64, String> for Stubborn {
 
     fn keys<T>(&self, mut map: impl FnMut(&u64) -> T) -> Vec<T> {
         let records = self.records.lock();
-        let live = records.iter().filter(|(_, record)| self.freshness(record) == Freshness::Fresh);
+        let live = records.iter().filter(|(_, record)| self.is_live(record));
         live.map(|(key, _)| map(key)).collect()
     }
 
     fn count(&self, home: Option<TierKind>) -> u64 {
-        let is_counted = |record: &&Record<String>| {
-            home.is_none_or(|home| record.home == home) && self.freshness(record) == Freshness::Fresh
-        };
+        let is_counted =
+            |record: &&Record<String>| home.is_none_or(|home| record.home == home) && self.is_live(record);
         self.records.lock().values().filter(is_counted).count() as u64
     }
 
