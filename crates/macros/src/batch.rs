@@ -80,6 +80,7 @@ fn load(function: &Function, keys: &Argument, items: &Items) -> TokenStream {
     let setup = function.options.tags.as_ref().and_then(|tags| tags.setup(root));
     let arms = arms(function);
     let (answers, answer, error) = (local("answers"), local("answer"), local("error"));
+    // Only expressions of the options, such as `tags`, read the key by its name: often nothing does.
     let sorted = quote! {
         #root::__private::each(#answers, &__larder_items, |#[allow(unused_variables)] #name, #answer| {
             #setup
