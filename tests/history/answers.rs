@@ -5,19 +5,16 @@ use std::thread;
 use std::time::Duration;
 
 use fastrand::Rng;
-use larder::{Clock, Coherence, SystemClock};
-use larder_core::invalidation::SharedInvalidations;
 use larder_core::tier::Tier;
-use larder_engine::CoherencePlan;
 use larder_exec::runtime::Blocking;
 use larder_testkit::history::{Contract, History, Keeps, Report, Verdict};
 use larder_testkit::workload::{Weights, Workload};
 use larder_testkit::{HashMapTier, MapStorage, Proxy, RedisServer, block_on};
-use larder_tiers::redis::{RedisOptions, RedisTier};
 
 use super::subject::Under;
 use super::{PATIENCE, within};
 use crate::fixtures::{Plan, TestEngine};
+use crate::nodes::shared_tier;
 
 /// Each history takes some seconds: calls wait for a silent server.
 const HISTORIES: u64 = 4;
@@ -25,12 +22,7 @@ const CALLS: usize = 60;
 const THREADS: usize = 3;
 
 fn node(line: &Proxy, memory: bool) -> Arc<TestEngine> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let options = RedisOptions { notices: true, clock, ..RedisOptions::new(line.url(), "answers", "lost") };
-    let tier = Arc::new(RedisTier::open(options).unwrap());
-    let (bus, marks) = (Arc::clone(&tier), Arc::clone(&tier) as Arc<dyn SharedInvalidations>);
-    let lease = Duration::from_secs(1);
-    let nodes = CoherencePlan { bus, invalidations: marks, lease, coherence: Coherence::Available };
+    let (tier, nodes) = shared_tier(line.url(), "answers");
     let own = Arc::new(HashMapTier::on(&MapStorage::default())) as Arc<dyn Tier>;
     Plan { memory, nodes: Some(nodes), ..Plan::over(vec![tier as Arc<dyn Tier>, own]) }.build()
 }

@@ -2,20 +2,16 @@
 //! nodes cannot reach it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use larder::{Bytes, Cache, Coherence, ErrorKind, TierKind, TieredBuilder, ucache};
 use larder_core::frame::{Frame, Head};
-use larder_core::invalidation::SharedInvalidations;
 use larder_core::key::{EncodedKey, KeyCodec, NamedKeys};
 use larder_core::tier::Tier;
-use larder_engine::CoherencePlan;
 use larder_exec::runtime::Blocking;
 use larder_testkit::{FaultyTier, HashMapTier, Operation, Proxy, RedisServer, Times, block_on};
-use larder_tiers::redis::{RedisOptions, RedisTier};
 use tempfile::TempDir;
 
-use super::{Nodes, hits, key, until};
+use super::{Nodes, hits, key, shared_tier, until};
 use crate::fixtures::{Plan, get, insert};
 
 type Node = Cache<u64, Bytes>;
@@ -92,6 +88,22 @@ fn entry_too_large_for_redis_stays_a_local_file_after_a_partition() {
     until("nothing is owed", || seen(&cut_off, 1) == Some((2, true)) && seen(&cut_off, 2) == Some((2, true)));
     assert_eq!(cut_off.explain(&1).unwrap().home, Some(TierKind::File));
     assert!(server.info("used_memory") < 4 << 20, "it is not in Redis");
+}
+
+/// The fault: the node took its own removal for one of another node, and the entry was a miss.
+#[test]
+fn local_entry_loaded_during_a_partition_is_kept_after_an_own_removal() {
+    let Some((_server, line, _dirs, one, cut_off)) = pair() else { return };
+    cut_off.insert(1, Bytes::from_static(&[1]));
+    cut_off.insert(2, Bytes::from_static(&[1]));
+    cut_off.remove(&1);
+    cut_off.remove(&2);
+    cut(&line, &cut_off);
+    (1..=2).for_each(|key| drop(cut_off.get_with(key, || large(2))));
+    one.remove(&2);
+    let_in(&line, &cut_off);
+    until("the window is over", || seen(&cut_off, 2).is_none());
+    assert_eq!(seen(&cut_off, 1), Some((2, true)), "nobody removed it since");
 }
 
 #[test]
@@ -185,21 +197,38 @@ fn copy(from: &dyn Tier, to: &dyn Tier, key: &EncodedKey) {
     block_on(to.put(key, &frame)).unwrap();
 }
 
+/// The fault: what was written between a failed clear of the shared tier and the next one was lost, and no
+/// counter said so.
+#[test]
+fn write_after_a_failed_clear_is_counted_if_it_is_lost() {
+    let Some(server) = RedisServer::start() else { return };
+    let (shared, plan) = shared_tier(server.url(), "cleared");
+    let faulty = FaultyTier::new(shared);
+    let local = HashMapTier::new().with_kind(TierKind::Disk);
+    let rig =
+        Plan { nodes: Some(plan), ..Plan::over(vec![Arc::new(faulty.clone()), Arc::new(local)]) }.build();
+    insert(&rig, 1, "former").unwrap();
+    faulty.fail(Operation::Clear, Times::Forever, ErrorKind::Unavailable);
+    assert!(block_on(rig.clear::<Blocking>()).is_err());
+    (1..=5).for_each(|key| drop(insert(&rig, key, "later")));
+    block_on(rig.remove::<Blocking>(&6)).unwrap();
+    assert_eq!(get(&rig, 1).as_deref(), Some("later"), "unconfirmed, as long as Redis is not cleared");
+    faulty.heal();
+    until("Redis is cleared", || !rig.state().tiers.iter().any(|tier| tier.has_missed_changes));
+    let kept = (1..=5).filter(|key| get(&rig, *key).is_some()).count() as u64;
+    assert_eq!((kept, rig.stats().cache.repairs_lost), (0, 5));
+    assert_eq!(insert(&rig, 7, "last").unwrap().home, TierKind::Redis);
+    block_on(rig.close::<Blocking>()).unwrap();
+}
+
 /// The fault: a value was served after `take` of it had failed. The cause: after one local tier
 /// failed to remove its copy, the others were not asked.
 #[test]
 fn take_that_one_local_tier_fails_leaves_no_copy_in_another() {
     let Some(server) = RedisServer::start() else { return };
-    let options = RedisOptions { notices: true, ..RedisOptions::new(server.url(), "taken", "apart") };
-    let shared = Arc::new(RedisTier::open(options).unwrap());
+    let (shared, nodes) = shared_tier(server.url(), "taken");
     let [near, far] =
         [TierKind::Disk, TierKind::File].map(|kind| FaultyTier::new(HashMapTier::new().with_kind(kind)));
-    let nodes = CoherencePlan {
-        bus: Arc::clone(&shared) as Arc<_>,
-        invalidations: Arc::clone(&shared) as Arc<dyn SharedInvalidations>,
-        lease: Duration::from_secs(1),
-        coherence: Coherence::Available,
-    };
     let tiers = vec![shared as Arc<dyn Tier>, Arc::new(near.clone()), Arc::new(far.clone())];
     let rig = Plan { memory: false, nodes: Some(nodes), ..Plan::over(tiers) }.build();
     // Too large to be shared.

@@ -16,13 +16,15 @@ mod stopped_process;
 mod versions;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Barrier, mpsc};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use larder::{Cache, Coherence, Compute, ErrorKind, TierKind, TieredBuilder, ucache};
+use larder_core::invalidation::SharedInvalidations;
 use larder_core::key::{KeyCodec, NamedKeys};
 use larder_core::tier::SharedTier;
+use larder_engine::CoherencePlan;
 use larder_testkit::{Proxy, RedisServer, block_on};
 use larder_tiers::redis::{RedisOptions, RedisTier};
 use tempfile::TempDir;
@@ -51,6 +53,19 @@ impl Nodes {
     fn node(&mut self) -> Cache<String, u64> {
         self.builder().build().unwrap()
     }
+}
+
+/// Opens the shared tier of a node, and the plan that makes the node coherent over it.
+pub(crate) fn shared_tier(url: String, namespace: &str) -> (Arc<RedisTier>, CoherencePlan) {
+    let options = RedisOptions { notices: true, ..RedisOptions::new(url, namespace, "shared") };
+    let shared = Arc::new(RedisTier::open(options).unwrap());
+    let plan = CoherencePlan {
+        bus: Arc::clone(&shared) as Arc<_>,
+        invalidations: Arc::clone(&shared) as Arc<dyn SharedInvalidations>,
+        lease: LEASE,
+        coherence: Coherence::Available,
+    };
+    (shared, plan)
 }
 
 fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {

@@ -3,19 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use larder::{Cache, Clock, Coherence, EntryOptions, SystemClock};
+use larder::{Cache, EntryOptions};
 use larder_core::frame::Frame;
-use larder_core::invalidation::SharedInvalidations;
 use larder_core::key::EncodedKey;
 use larder_core::tier::{BoxFuture, Capability, Tier, TierKind, Usage};
 use larder_core::{Bytes, Result};
-use larder_engine::CoherencePlan;
 use larder_exec::runtime::{Blocking, block_on};
 use larder_testkit::{HashMapTier, MapStorage, Proxy, RedisServer};
-use larder_tiers::redis::{RedisOptions, RedisTier};
 use parking_lot::Mutex;
 
-use super::{LEASE, Nodes, until};
+use super::{Nodes, shared_tier, until};
 use crate::fixtures::{Plan, TestEngine};
 
 type Hook = Box<dyn FnOnce() + Send>;
@@ -85,11 +82,7 @@ type Node = Arc<TestEngine<Vec<u8>>>;
 
 /// A node behind the proxy, with one local tier and no memory.
 fn node(line: &Proxy, own: &Arc<Hooked>) -> Node {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let options = RedisOptions { notices: true, clock, ..RedisOptions::new(line.url(), "reads", "reads") };
-    let tier = Arc::new(RedisTier::open(options).unwrap());
-    let (bus, marks) = (Arc::clone(&tier), Arc::clone(&tier) as Arc<dyn SharedInvalidations>);
-    let nodes = CoherencePlan { bus, invalidations: marks, lease: LEASE, coherence: Coherence::Available };
+    let (tier, nodes) = shared_tier(line.url(), "reads");
     let tiers = vec![tier as Arc<dyn Tier>, Arc::clone(own) as Arc<dyn Tier>];
     Plan { nodes: Some(nodes), ..Plan::over(tiers).without_memory() }.build_for()
 }

@@ -15,7 +15,7 @@ use larder_core::place::Facts;
 
 use crate::coherence::nodes::{Missed, NodeCoherence};
 use crate::coherence::port::PortReply;
-use crate::coherence::shared_handle::is_never_removed;
+use crate::coherence::shared_handle::{is_never_removed, is_removed_here};
 use crate::engine::Engine;
 use crate::read::Found;
 use crate::tier_stack::TierStack;
@@ -172,7 +172,8 @@ async fn after_missed_window(
     match shared.look_up(key).await {
         Err(_) => Confirmation::Unconfirmed,
         Ok(found) if found.frame.is_none() && nodes.is_local(key, found.version) => Confirmation::Confirmed,
-        Ok(found) if is_never_removed(&found) => match missed {
+        // This node removes its own copies with the shared entry, so this copy is newer than its own removal.
+        Ok(found) if is_never_removed(&found) || is_removed_here(&found) => match missed {
             Missed::TooLong => Confirmation::Unconfirmed,
             _ => Confirmation::Confirmed,
         },

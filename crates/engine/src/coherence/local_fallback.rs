@@ -82,6 +82,10 @@ impl Engine {
             if let Ok(VersionedFrame { version: Some(version), .. }) = handle.look_up(key).await {
                 handle.quarantine().note_version(key, version);
             }
+            if belongs && handle.quarantine().is_whole() {
+                // The tier is cleared before it takes writes, and nobody remembers this one then.
+                self.counters.repairs_lost.increment();
+            }
             return stay;
         }
         // Notices reach memory, so a copy there is dropped on every change.
@@ -106,6 +110,7 @@ impl Engine {
             Ok(Standing::Same { version: Some(version), .. }) => VersionThen::Known(*version),
             Ok(Standing::Same { version: None, .. }) => VersionThen::Unknown,
             Ok(Standing::Overtaken | Standing::Changed) => VersionThen::Overtaken,
+            Err(_) if handle.quarantine().is_whole() => return self.counters.repairs_lost.increment(),
             Err(_) => return handle.quarantine().add(key, handle.epoch(key)),
         };
         if !handle.quarantine().add_pending(key, version, handle.epoch(key)) {

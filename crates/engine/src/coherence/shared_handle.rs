@@ -153,3 +153,8 @@ impl TierHandle {
 pub(crate) fn is_never_removed(found: &VersionedFrame) -> bool {
     found.frame.is_none() && found.last_removal == LastRemoval::None
 }
+
+/// Whether there is no entry, and the last removal that the tier remembers is one of this node.
+pub(crate) fn is_removed_here(found: &VersionedFrame) -> bool {
+    found.frame.is_none() && found.last_removal == LastRemoval::Own
+}

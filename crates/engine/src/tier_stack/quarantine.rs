@@ -148,7 +148,6 @@ impl Quarantine {
             self.set_dirty_flag(true);
         }
         if self.is_whole() {
-            self.given_up.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let pending = || PendingWrites {

@@ -5,10 +5,10 @@ use std::sync::{Arc, Weak};
 use larder_core::bus::{Listener, Notice};
 use larder_core::events::{Event, Extent};
 use larder_core::key::EncodedKey;
-use larder_core::tier::LastRemoval;
 
 use super::NodeCoherence;
 use crate::coherence::copy_tag::{REMOVAL, identity};
+use crate::coherence::shared_handle::is_removed_here;
 use crate::engine::Engine;
 use crate::key_lock::WriteTurn;
 use crate::tier_stack::TierStack;
@@ -47,7 +47,7 @@ impl Engine {
             }
             Ok(None) if expected == REMOVAL => {
                 let found = block_on(handle.look_up(encoded));
-                found.is_ok_and(|found| found.frame.is_none() && found.last_removal == LastRemoval::Own)
+                found.is_ok_and(|found| is_removed_here(&found))
             }
             Ok(None) | Err(_) => false,
         }
