@@ -83,7 +83,7 @@ impl Engine {
                 handle.quarantine().note_version(key, version);
             }
             if belongs && handle.quarantine().is_whole() {
-                // The tier is cleared before it takes writes, and nobody remembers this one then.
+                // The tier is cleared before it takes writes, and this one is not remembered until then.
                 self.counters.repairs_lost.increment();
             }
             return stay;
