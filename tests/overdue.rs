@@ -218,6 +218,25 @@ fn miss_does_not_wait_for_a_hung_refresh() {
     }
 }
 
+/// A refresh that hangs past expiry counts as a failed load: with a stale window callers get the stale value, and the
+/// source is asked again after the backoff.
+#[test]
+fn hung_refresh_leaves_the_stale_value_and_a_backoff() {
+    let clock = ManualClock::default();
+    let cache = larder::mcache::<u64, u64>("stale").ttl(MINUTE).stale(MINUTE).refresh_ahead(0.5);
+    let cache = cache.hard_timeout(HARD).clock(clock.clone()).build().unwrap();
+    let hung = Hung::new();
+    cache.insert(1, 0);
+    clock.advance(MINUTE * 3 / 4);
+    let loader = hung.loader();
+    assert_eq!(cache.load(1, move |_| loader()).unwrap(), 0);
+    clock.advance(MINUTE / 2);
+    let load = || cache.load(1, |_| Ok::<_, ()>(2)).unwrap();
+    assert_eq!((load(), load()), (0, 0), "the backoff lasts");
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(load(), 2);
+}
+
 #[test]
 fn refresh_past_the_hard_timeout_is_replaced_by_another() {
     let clock = ManualClock::default();

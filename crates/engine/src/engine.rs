@@ -127,8 +127,6 @@ pub struct Engine {
     /// Whether copies in memory must be confirmed before they serve: what the port said when the
     /// engine was built, so that a hit need not ask it.
     pub(crate) confirms_copies: bool,
-    /// Whether a hit takes the long path: copies are confirmed, or the cache is observed.
-    hits_take_long_path: bool,
     pub(crate) hints: Hints,
     /// The selector, if it learns.
     pub(crate) pupil: Option<Pupil>,
@@ -187,7 +185,6 @@ impl Engine {
             key_locks: KeyLocks::new(parts.memory.hasher()),
             memory: parts.memory,
             confirms_copies: coherence.confirms_copies(),
-            hits_take_long_path: coherence.confirms_copies() || parts.observer.is_some(),
             coherence,
             memory_weight_max: parts.memory_weight_max,
             weigh: parts.weigh,
@@ -221,6 +218,7 @@ impl Engine {
         engine.memory.attach(Arc::new(RecordLifetimes { timeline, invalidations }));
         engine.listen_to_tiers();
         engine.start_dictionaries();
+        engine.start_sampling();
         Arc::clone(&engine.coherence).start(&engine);
         engine.warm_up();
         engine
@@ -234,11 +232,11 @@ impl Engine {
         K: Hash + Eq + Send + Sync + 'static,
         Q: Lookup<K> + ?Sized,
     {
-        if self.hits_take_long_path {
-            return self.hit_on_long_path(memory, key);
+        if self.confirms_copies {
+            return self.confirmed_hit(memory, key);
         }
         let value = memory.value(key, |lifecycle| self.is_fresh(lifecycle))?;
-        self.counters.hot.increment(HotCount::Hits);
+        self.count_hit::<K, _>(key);
         Some(value)
     }
 
@@ -247,12 +245,12 @@ impl Engine {
     where
         K: Hash + Eq + Send + Sync + 'static,
     {
-        if self.hits_take_long_path {
-            return self.hit_unless_due_on_long_path(memory, key);
+        if self.confirms_copies {
+            return None;
         }
         let value = memory
             .value(key, |lifecycle| !self.is_refresh_due(lifecycle.terms) && self.is_fresh(lifecycle))?;
-        self.counters.hot.increment(HotCount::Hits);
+        self.count_hit::<K, _>(key);
         Some(value)
     }
 

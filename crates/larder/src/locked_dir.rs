@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use larder_core::{Error, ErrorKind, Result};
 use larder_engine::OpenedDir;
 use larder_exec::runtime::dropped_are_closed;
-use larder_tiers::{CacheDir, DirLock};
+use larder_tiers::{CacheDir, DirLock, temporary_dir};
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -141,14 +141,6 @@ pub(crate) fn create(path: &Path) -> Result<()> {
     builder.create(path).map_err(|error| dir_error(path, error))
 }
 
-/// Creates a directory of mode 0700 with a random name, which is deleted when the result is dropped.
-pub(crate) fn temporary(prefix: &str, parent: &Path) -> io::Result<TempDir> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
-    builder.prefix(prefix).tempdir_in(parent)
-}
-
 fn not_shared(path: &Path) -> Error {
     let message = format!(
         "another process uses the directory {} alone: every cache that shares it must be built with \
@@ -163,7 +155,7 @@ fn private_directory(beside: &Path) -> Result<(TempDir, DirLock)> {
     let prefix = format!("~{}-", std::process::id());
     let mut failure = busy(beside);
     for _ in 0..PRIVATE_TRIES {
-        let private = temporary(&prefix, beside).map_err(|error| dir_error(beside, error))?;
+        let private = temporary_dir(&prefix, beside).map_err(|error| dir_error(beside, error))?;
         match DirLock::take(private.path(), false) {
             Ok(Some(lock)) => return Ok((private, lock)),
             Ok(None) => {}

@@ -54,3 +54,5 @@ pub use invalidation_log::{FileInvalidationLog, FoundInvalidations};
 #[cfg(any(feature = "disk", feature = "file"))]
 pub use learned::FileLearned;
 pub use null::NullTier;
+#[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
+pub use private_file::temporary_dir;

@@ -6,7 +6,7 @@ use larder_core::Durability;
 use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier, copy_to_read};
 use larder_tiers::file::FileReader;
 use larder_tiers::redis::RedisReader;
-use larder_tiers::{DiskBudget, ShutdownRecord};
+use larder_tiers::{DiskBudget, ShutdownRecord, temporary_dir};
 use tempfile::TempDir;
 
 use super::changing::void_tiers;
@@ -65,7 +65,7 @@ fn copied(cache: &CacheDirectory, disk: &Path) -> Outcome<Option<(DiskTier, Temp
             InUse::Unknown => return Err(unreadable(cache)),
             InUse::Alone | InUse::Shared => return Ok(None),
         }
-        let copy = private_temporary_dir()?;
+        let copy = temporary_dir("larder-", &std::env::temp_dir())?;
         let target = copy.path().join("disk");
         let opened = copy_to_read(disk, &target).and_then(|()| {
             let budget = DiskBudget::unlimited().share();
@@ -78,14 +78,6 @@ fn copied(cache: &CacheDirectory, disk: &Path) -> Outcome<Option<(DiskTier, Temp
         let _of_a_mixed_copy = warnings::take();
     }
     Ok(None)
-}
-
-/// Creates a directory that only this user may enter, and that is deleted when the result is dropped.
-fn private_temporary_dir() -> std::io::Result<TempDir> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
-    builder.prefix("larder-").tempdir()
 }
 
 /// Connects to the server of a cache.

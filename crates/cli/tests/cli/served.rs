@@ -289,7 +289,7 @@ fn page_in_a_browser_shows_numbers_that_move_and_refuses_to_invalidate() {
     let traffic = traffic();
     let server = Server::with_token(&traffic);
     let Some(mut browser) = Browser::open(&format!("http://{}/", server.address)) else {
-        println!("NOT RUN: no Chromium is installed");
+        larder_testkit::not_run("no Chromium is installed");
         return;
     };
     let choose = "[...document.querySelectorAll('#caches tbody button')].find((b) => b.textContent === 'pages')?.click() === undefined";

@@ -20,9 +20,7 @@ impl Engine {
     /// Returns the tier that nodes share, or else the nearest one that does not block.
     fn batch_tier(&self) -> Option<BatchTier<'_>> {
         let stack = self.stack.as_ref()?;
-        let shared = self.shared().map(|shared| shared.handle());
         let afar = || stack.tiers.iter().find(|handle| !handle.blocks() && !handle.is_read_only());
-        let handle = if stack.among_nodes().is_some() { shared.or_else(afar) } else { afar() };
-        handle.map(|handle| BatchTier { stack, handle })
+        self.shared().map(|shared| shared.handle()).or_else(afar).map(|handle| BatchTier { stack, handle })
     }
 }

@@ -181,11 +181,14 @@ impl<K, V> LoadsEntry<K, V> for (K, WithOptions<V>) {
 }
 
 /// Why `load` has no value.
+///
+/// It is a [`std::error::Error`] if the error of the loader can be printed. The text then ends with the text of that
+/// error. It has no source: an `E` need not be an error.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LoadError<E> {
     /// The loader failed. All waiters share the error.
-    #[error("the loader failed")]
+    #[error("the loader failed: {0}")]
     Loader(Arc<E>),
     /// The loader took longer than the hard timeout. It goes on, and its value is stored unless the
     /// entry changed meanwhile.

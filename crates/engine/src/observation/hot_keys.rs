@@ -4,9 +4,11 @@
 //! A key that is in the sketch has a counter; a key that is not takes the counter with the least weight over,
 //! and inherits that weight as its possible error. Any key with more than a 128th of the total weight is in it.
 
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use foldhash::fast::FixedState;
 use parking_lot::Mutex;
 
 use super::KeyName;
@@ -51,7 +53,8 @@ pub struct HotKeys {
 
 #[derive(Debug)]
 struct Sketch {
-    counters: Vec<HotKey>,
+    /// The counters, each with the hash of its key: a scan compares numbers.
+    counters: Vec<(u64, HotKey)>,
     total: u64,
     /// One look-up in this many is sampled.
     period: f64,
@@ -82,6 +85,16 @@ impl HotKeys {
         self.picks(self.count.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// How many hits of a thread after a sample its next sample is: a number without a rhythm, on average the
+    /// inverse of the share of sampled look-ups.
+    pub(crate) fn gap(&self) -> u64 {
+        let period = u64::MAX / self.bound.load(Ordering::Relaxed).max(1);
+        let spread = self.count.fetch_add(1, Ordering::Relaxed).wrapping_mul(GOLDEN);
+        // A number below 2 * period - 1, in proportion to `spread`.
+        let below = (u128::from(spread) * u128::from(2 * period - 1)) >> 64;
+        1 + below as u64
+    }
+
     /// Adds a sample of this weight. Does nothing while another thread adds one, rather than wait.
     pub(crate) fn add(&self, key: KeyName, weight: u64) {
         let Some(mut sketch) = self.sketch.try_lock() else { return };
@@ -103,7 +116,8 @@ impl HotKeys {
             self.adapt(&mut sketch, took);
         }
         sketch.halve();
-        let (mut keys, total) = (sketch.counters.clone(), sketch.total);
+        let mut keys: Vec<_> = sketch.counters.iter().map(|(_, counter)| counter.clone()).collect();
+        let total = sketch.total;
         drop(sketch);
         keys.sort_by_key(|key| std::cmp::Reverse(key.weight));
         keys.truncate(n);
@@ -130,19 +144,21 @@ impl Sketch {
         let weight = weight.saturating_mul(times);
         self.samples += 1;
         self.total = self.total.saturating_add(weight);
-        if let Some(found) = self.counters.iter_mut().find(|counter| counter.key == key) {
+        let hash = FixedState::default().hash_one(&key);
+        let is_of_key = |(of, counter): &&mut (u64, HotKey)| *of == hash && counter.key == key;
+        if let Some((_, found)) = self.counters.iter_mut().find(is_of_key) {
             found.weight = found.weight.saturating_add(weight);
             found.times = found.times.saturating_add(times);
             return Some(key);
         }
         if self.counters.len() < COUNTERS {
-            self.counters.push(HotKey { key, weight, error: 0, times });
+            self.counters.push((hash, HotKey { key, weight, error: 0, times }));
             return None;
         }
-        let least = self.counters.iter_mut().min_by_key(|counter| counter.weight)?;
-        let error = least.weight;
-        let former =
-            std::mem::replace(least, HotKey { key, weight: error.saturating_add(weight), error, times });
+        let least = self.counters.iter_mut().min_by_key(|(_, counter)| counter.weight)?;
+        let error = least.1.weight;
+        let counter = HotKey { key, weight: error.saturating_add(weight), error, times };
+        let (_, former) = std::mem::replace(least, (hash, counter));
         Some(former.key)
     }
 
@@ -156,11 +172,11 @@ impl Sketch {
         let shift = u32::try_from(halvings).unwrap_or(u32::MAX);
         let half = |value: u64| value.checked_shr(shift).unwrap_or(0);
         self.total = half(self.total);
-        for counter in &mut self.counters {
+        for (_, counter) in &mut self.counters {
             let HotKey { weight, error, times, .. } = counter;
             (*weight, *error, *times) = (half(*weight), half(*error), half(*times));
         }
-        self.counters.retain(|counter| counter.weight > 0);
+        self.counters.retain(|(_, counter)| counter.weight > 0);
     }
 }
 
@@ -205,16 +221,26 @@ mod tests {
         // 256 samples in a millisecond are 256 times too many.
         let some = picked(0, 256_000);
         assert!((800..=1005).contains(&some), "{some}");
-        // A rhythm of the program does not decide which keys are sampled.
+        // A rhythm of the program does not decide which keys are sampled: of those that miss, and of those that hit.
         for rhythm in [2, 64, 100, 256] {
             let rest = |number: &u64| keys.picks(*number) && number.is_multiple_of(rhythm);
             let of_rhythm = (0..rhythm * 64_000).filter(rest).count();
             assert!((200..=260).contains(&of_rhythm), "{rhythm}: {of_rhythm}");
+            let (mut number, mut of_rhythm, mut sampled) = (0, 0_u64, 0_u64);
+            while sampled < 100_000 {
+                number += keys.gap();
+                sampled += 1;
+                of_rhythm += u64::from(number.is_multiple_of(rhythm));
+            }
+            let expected = sampled / rhythm;
+            assert!(of_rhythm.abs_diff(expected) <= expected / 5, "{rhythm}: {of_rhythm} of {sampled}");
+            assert!((250..=262).contains(&(number / sampled)), "{number}");
         }
         {
             let mut sketch = keys.sketch.lock();
             keys.adapt(&mut sketch, Duration::from_secs(2));
         }
         assert_eq!(picked(0, 1000), 1000, "a quiet program");
+        assert_eq!(keys.gap(), 1, "a quiet program");
     }
 }

@@ -1,10 +1,10 @@
 //! What an observed cache remembers for those who look at it: samples of its keys, and its last events.
 //!
-//! An engine has an [`Observer`] only if its cache is observed. The path of a hit reaches it by the branch that
-//! is there for copies that must be confirmed, so a cache without one pays nothing for it.
+//! An engine has an [`Observer`] only if its cache is observed. The counter of hits tells which of them is a sample
+//! (`hits.rs`), so the other hits of an observed cache take the path of one that is not.
 
+mod hits;
 mod hot_keys;
-mod long_path;
 mod recent_events;
 mod state;
 
@@ -94,12 +94,12 @@ impl Observer {
         Self { trace: trace.map(|trace| (trace, RandomState::new())), ..self }
     }
 
-    /// Records a look-up in the trace, if there is one.
+    /// Records a look-up in the trace, if there is one. Returns whether there is.
     #[inline]
-    pub(crate) fn trace(&self, key: &dyn AnyForm) {
-        if let Some((trace, hash)) = &self.trace {
-            trace.record(hashed(hash, key));
-        }
+    pub(crate) fn trace(&self, key: &dyn AnyForm) -> bool {
+        let Some((trace, hash)) = &self.trace else { return false };
+        trace.record(hashed(hash, key));
+        true
     }
 
     /// Samples of the keys that were looked up.

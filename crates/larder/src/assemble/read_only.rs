@@ -18,8 +18,6 @@ use larder_tiers::{LastShutdown, ShutdownRecord};
 
 use super::TieredPlan;
 use crate::locked_dir::path_in;
-#[cfg(feature = "disk")]
-use crate::locked_dir::temporary;
 use crate::seal::Seal;
 
 /// What was found in the directory.
@@ -98,7 +96,7 @@ fn copied(disk: &Path) -> Result<(larder_tiers::disk::DiskTier, tempfile::TempDi
 
     for attempt in 0..COPIES_MAX {
         std::thread::park_timeout(PAUSE * attempt);
-        let copy = temporary("larder-", &std::env::temp_dir())?;
+        let copy = larder_tiers::temporary_dir("larder-", &std::env::temp_dir())?;
         let dir = copy.path().join("disk");
         if !copy_while_open(disk, &dir)? {
             continue;

@@ -19,8 +19,8 @@ macro_rules! time_options {
 
         /// The time after which an unused entry expires: 1 ms or more. Default: none.
         ///
-        /// A use in memory does not reach the copies in other tiers: their idle time starts when the entry is
-        /// written or [touched](crate::Cache::touch).
+        /// Uses count in memory. The idle time of a copy in another tier starts when the entry is written or
+        /// [touched](crate::Cache::touch), and no read restarts it.
         #[doc(alias = "time_to_idle")]
         #[doc(alias = "expire_after_access")]
         pub fn idle(self, idle: std::time::Duration) -> Self {

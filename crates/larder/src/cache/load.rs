@@ -163,8 +163,9 @@ where
     /// use larder::{EntryOptions, LoadError, Loaded};
     /// let cache = larder::mcache::<u8, u8>("loads").build()?;
     /// assert!(matches!(cache.load(1, |_| Ok::<_, std::io::Error>(2)), Ok(2)));
-    /// let failed = cache.load(3, |_| Err::<u8, _>("no source"));
-    /// assert!(matches!(failed, Err(LoadError::Loader(error)) if *error == "no source"));
+    /// let failed = cache.load(3, |_| Err::<u8, _>("no source")).unwrap_err();
+    /// assert_eq!(failed.to_string(), "the loader failed: no source");
+    /// assert!(matches!(failed, LoadError::Loader(error) if *error == "no source"));
     /// let hour = Duration::from_secs(3600);
     /// let tagged = move |_| Ok::<_, ()>(Loaded::Value(5).with(EntryOptions::new().ttl(hour).tag("odd")));
     /// assert!(matches!(cache.load(4, tagged), Ok(Some(5))));

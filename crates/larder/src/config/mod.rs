@@ -38,8 +38,10 @@ fn check_names(name: &str, variables: impl Iterator<Item = String>) -> Result<()
     for variable in variables {
         let Some(option) = variable.strip_prefix(&prefix) else { continue };
         let option = option.to_ascii_lowercase();
-        // Two underscores: the variable belongs to a cache whose name starts with this one's.
-        if !option.contains("__") && options().iter().all(|row| row.name != option) {
+        // The variable may belong to a cache whose name starts with this one's: `a__b`, or `aé`, whose variables
+        // begin with three underscores.
+        let is_of_longer_name = option.contains("__") || option.starts_with('_');
+        if !is_of_longer_name && options().iter().all(|row| row.name != option) {
             let names: Vec<_> = options().iter().map(|row| row.name).collect();
             return Err(Error::config(&option, format_args!("the variable {variable}"), names.join(", ")));
         }
@@ -240,6 +242,14 @@ mod tests {
         for fine in ["LARDER_MY_REPORTS__TTL", "LARDER_MY_REPORTS__OLD__X", "LARDER_OTHER__X", "LARDER_X"] {
             check(fine).unwrap();
         }
+    }
+
+    #[test]
+    fn variable_of_a_longer_name_is_no_error_of_a_cache() {
+        let variables = [("LARDER_CAF___TTL", "1h")];
+        assert_eq!(told(levels("café", with(&variables)), "ttl").0, "1h");
+        assert_eq!(told(levels("caf", with(&variables)), "ttl").1, Source::Default);
+        check_names("caf", std::iter::once("LARDER_CAF___TTL".to_owned())).unwrap();
     }
 
     #[test]

@@ -9,9 +9,9 @@ use std::io::ErrorKind as Io;
 use std::path::{Path, PathBuf};
 
 use larder_core::Result;
-use larder_tiers::DirLock;
+use larder_tiers::{DirLock, temporary_dir};
 
-use crate::locked_dir::{create, dir_error, path_segment, temporary};
+use crate::locked_dir::{create, dir_error, path_segment};
 
 /// The directory of a temporary context, held while the context lives.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl TemporaryDir {
 
     fn make(root: &Path, name: &str) -> Result<Self> {
         let prefix = format!("{}-", path_segment(name));
-        let path = temporary(&prefix, root).map_err(|error| dir_error(root, error))?.keep();
+        let path = temporary_dir(&prefix, root).map_err(|error| dir_error(root, error))?.keep();
         match DirLock::take(&path, false)? {
             Some(lock) => Ok(Self { path, _lock: lock }),
             None => Err(dir_error(&path, Io::WouldBlock.into())),

@@ -132,13 +132,13 @@ fn not_sampled(engine: &Engine) -> Error {
 
 fn hot(request: &Request<'_>) -> Result<Json> {
     let (engine, _) = request.cache()?;
-    let observer = engine.observer().ok_or_else(|| not_sampled(&engine))?;
     let rows = request.rows()?;
-    match request.text("by")?.unwrap_or("requests") {
-        "requests" => Ok(report::hot_keys(observer.requests().top(rows))),
-        "load_time" => Ok(report::hot_keys(observer.loads().top(rows))),
-        other => Err(Error::config("by", format_args!("{other:?}"), "requests, load_time")),
-    }
+    let found = match request.text("by")?.unwrap_or("requests") {
+        "requests" => engine.hottest_requests(rows),
+        "load_time" => engine.observer().map(|observer| observer.loads().top(rows)),
+        other => return Err(Error::config("by", format_args!("{other:?}"), "requests, load_time")),
+    };
+    found.map(report::hot_keys).ok_or_else(|| not_sampled(&engine))
 }
 
 fn events(request: &Request<'_>) -> Result<Json> {
