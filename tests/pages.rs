@@ -165,6 +165,27 @@ fn readme_and_front_page_list_every_feature() {
 }
 
 #[test]
+fn every_dependency_of_a_published_package_has_a_reason() {
+    let page = read("docs/decisions/0005-dependencies.md");
+    let packages = names("crates", Path::is_dir).into_iter().map(|name| format!("crates/{name}/Cargo.toml"));
+    for manifest in packages.chain(["Cargo.toml".to_owned()]) {
+        let text = read(&manifest);
+        let sections = text.split("\n[").filter(|section| {
+            let heading = section.lines().next().unwrap_or_default();
+            heading == "dependencies]"
+                || (heading.starts_with("target.") && heading.ends_with(".dependencies]"))
+        });
+        for line in sections.flat_map(|section| section.lines().skip(1)) {
+            let Some(name) = line.split(['.', ' ', '=']).next().filter(|name| !name.is_empty()) else {
+                continue;
+            };
+            let is_other = !name.starts_with(['#', '[']) && !name.starts_with("larder");
+            assert!(!is_other || page.contains(&format!("`{name}`")), "{manifest}: {name} has no reason");
+        }
+    }
+}
+
+#[test]
 fn architecture_page_names_every_folder_and_test() {
     let page = read("ARCHITECTURE.md");
     for krate in names("crates", Path::is_dir) {

@@ -1,6 +1,7 @@
 //! An entry as its head describes it.
 
 mod filter;
+mod frame;
 mod key_text;
 mod plain;
 mod value;

@@ -7,7 +7,7 @@ use larder_core::frame::{CodecId, open};
 use larder_core::key::EncodedKey;
 use serde_json::{Value as Json, json};
 
-use super::{EntryRecord, plain};
+use super::{EntryRecord, frame, plain};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::printer::{escaped_lines, needs_escape};
 use crate::source::OpenCache;
@@ -56,6 +56,7 @@ impl StoredValue {
                 Numbers::of(self.shape).map_or_else(|| dump(shown), |numbers| numbers.list(shown))
             }
             CodecId::Array => array(shown, self.shape).unwrap_or_else(|| dump(shown)),
+            CodecId::Arrow => frame::text(&self.bytes).map_or_else(|| dump(shown), |text| cut(text, limit)),
             CodecId::Pixels => format!("{}\n{}", picture(&self.bytes), dump(shown)),
             CodecId::Bincode => {
                 format!("bincode, which does not describe its type; the bytes:\n{}", dump(shown))
@@ -81,6 +82,7 @@ impl StoredValue {
             CodecId::Json => serde_json::from_slice(shown).ok(),
             CodecId::MessagePack => plain::read(shown).map(|value| plain::json(&value)),
             CodecId::Numbers => Numbers::of(self.shape).map(|numbers| numbers.json(shown)),
+            CodecId::Arrow => frame::json(&self.bytes),
             _ => None,
         };
         match decoded {
@@ -234,8 +236,8 @@ mod tests {
 
     #[test]
     fn hostile_values_print_without_panic() {
-        for codec in [CodecId::Numbers, CodecId::Array, CodecId::Pixels, CodecId::MessagePack, CodecId::Json]
-        {
+        let codecs = [CodecId::Numbers, CodecId::Array, CodecId::Pixels, CodecId::MessagePack, CodecId::Json];
+        for codec in codecs.into_iter().chain([CodecId::Arrow]) {
             for bytes in [&b""[..], &[255; 5], &[0xdd; 40], &[4, 0, 0, 0, 1]] {
                 for shape in 0..15 {
                     let value = value(codec, shape, bytes);

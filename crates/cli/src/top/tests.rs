@@ -52,7 +52,7 @@ fn reading(at: Instant, caches: Vec<Json>) -> Message {
 
 fn app() -> App {
     let (mut app, start) = (App::new(false), Instant::now());
-    let down = json!({ "trouble": "cannot connect: refused", "is_healthy": false });
+    let down = json!({ "trouble": "cannot connect: refused", "is_healthy": false, "is_shared": true });
     let open = json!({ "open_circuits": ["writes"] });
     for (seconds, hits) in [(0, 0), (1, 75), (2, 150)] {
         let one = [tier("memory", hits, &json!({})), tier("disk", hits / 15, &open), tier("redis", 0, &down)];
@@ -100,6 +100,7 @@ fn troubles_of_tiers_rates_and_keys_are_shown() {
     ] {
         at(part);
     }
+    assert!(screen(&app, (120, 24)).contains("3 evicted, shared by nodes"));
     press(&mut app, KeyCode::Char('s'));
     let text = screen(&app, (80, 24));
     assert!(text.find("baskets") < text.find("prices"), "the worst hit ratio first:\n{text}");

@@ -271,6 +271,9 @@ fn budget(cache: &Json, tier: &Json) -> String {
     if !servers.is_empty() {
         text += &format!(", {} server{}", servers.len(), if servers.len() == 1 { "" } else { "s" });
     }
+    if tier["is_shared"] == true {
+        text += ", shared by nodes";
+    }
     text
 }
 

@@ -1,6 +1,7 @@
 //! Commands that look: what they print, and that they change nothing.
 
 use std::fs;
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -181,6 +182,20 @@ fn show_prints_head_and_value_by_codec() {
     let shown = larder(dir.path(), &["show", "[\"small\",1]", "--json"]).exits(0).json();
     assert_eq!(shown["entries"][0]["value"]["decoded"], json!([1, -2.5]));
     assert_eq!(shown["entries"][0]["entry"]["key_value"], json!(["small", 1]));
+}
+
+#[test]
+fn show_prints_a_record_batch_as_a_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let days = Arc::new(arrow_array::Int64Array::from(vec![1, 2])) as arrow_array::ArrayRef;
+    let batch = arrow_array::RecordBatch::try_from_iter([("day", days)]).unwrap();
+    let frames = larder::bcache::<String, larder::natural::Frame>("frames").dir(dir.path()).build().unwrap();
+    frames.try_insert("may".to_owned(), batch.into()).unwrap();
+    frames.close().unwrap();
+    let shown = larder(dir.path(), &["show", "may"]).exits(0);
+    shown.says(&["codec     arrow", "2 rows, 1 column\nday (Int64)\n1\n2\n"]);
+    let shown = larder(dir.path(), &["show", "may", "--json"]).exits(0).json();
+    assert_eq!(shown["entries"][0]["value"]["decoded"], json!([{ "day": 1 }, { "day": 2 }]));
 }
 
 #[test]

@@ -161,7 +161,7 @@ function drawDetail() {
     const entries = memory && cache.memory_entries_max !== null;
     const most = memory ? cache.memory_bytes_max : tier.bytes_max;
     const holds = entries ? `${number(tier.entries)} of ${number(cache.memory_entries_max)} entries`
-      : `${number(tier.entries)} entries, ${bytes(tier.bytes)}${most === null ? "" : " of " + bytes(most)}`;
+      : `${number(tier.entries)} entries, ${bytes(tier.bytes)}${most === null ? "" : " of " + bytes(most)}${tier.is_shared ? ", shared by nodes" : ""}`;
     cells(line, [
       [safe(tier.tier), "head"], [safe(why), why === "fine" ? "" : "bad"], [percent(row.rates.tiers[tier.tier] ?? null), "n"], [number(tier.counts.hits), "n"],
       [holds], [number(tier.evictions), "n"], [number(tier.counts.errors), "n"], [time(tier.latency.get.p99_us), "n"], [time(tier.latency.put.p99_us), "n"],
