@@ -90,7 +90,17 @@ thread_local! {
     static OWN: OwnStripe = OwnStripe::take();
 }
 
+/// The number of the stripe of this thread.
+#[inline]
+fn stripe_of_thread() -> usize {
+    match STRIPE.get() {
+        SHARED => taken_stripe(),
+        own => own,
+    }
+}
+
 /// The number of the stripe of this thread, which takes one now if it has none.
+#[cold]
 fn taken_stripe() -> usize {
     OWN.try_with(|own| own.0).unwrap_or(SHARED)
 }
@@ -105,10 +115,10 @@ impl HotCounts {
     /// Adds to several counts at once.
     #[inline]
     pub fn add<const N: usize>(&self, counts: [(HotCount, u64); N]) {
-        match self.own_stripe() {
-            Some(stripe) => counts.map(|(count, n)| stripe.add(count, n)),
-            None => self.add_first_or_shared(counts),
-        };
+        let Some(stripe) = self.own_stripe() else { return self.add_first_or_shared(&counts) };
+        for (count, n) in counts {
+            stripe.add(count, n);
+        }
     }
 
     /// Counts a hit, and returns whether it is a sample: never, unless [`sample_at_once`](Self::sample_at_once)
@@ -129,14 +139,14 @@ impl HotCounts {
 
     /// Makes the hit after this number of hits of the stripe of this thread the next sample: 1 is the next hit.
     pub fn sample_after(&self, hits: u64) {
-        let stripe = &self.stripes[taken_stripe() % STRIPES];
+        let stripe = &self.stripes[stripe_of_thread() % STRIPES];
         let counted = stripe.counts[HotCount::Hits as usize].load(Ordering::Relaxed);
         stripe.sampled_from.store(counted.saturating_add(hits.saturating_sub(1)), Ordering::Relaxed);
     }
 
     /// The number of the stripe of this thread, and counts of it: a value that no other thread has now.
     pub fn of_thread<const N: usize>(&self, counts: [HotCount; N]) -> (usize, [u64; N]) {
-        let stripe = taken_stripe();
+        let stripe = stripe_of_thread();
         let stripe_counts = &self.stripes[stripe % STRIPES].counts;
         (stripe, counts.map(|count| stripe_counts[count as usize].load(Ordering::Relaxed)))
     }
@@ -155,18 +165,26 @@ impl HotCounts {
 
     /// As [`add`](Self::add), by a thread that has not counted before, or shares a stripe.
     #[cold]
-    fn add_first_or_shared<const N: usize>(&self, counts: [(HotCount, u64); N]) -> [u64; N] {
-        match taken_stripe() {
-            SHARED => counts.map(|(count, n)| self.stripes[SHARED].add_shared(count, n)),
-            stripe => counts.map(|(count, n)| self.stripes[stripe % STRIPES].add(count, n)),
+    fn add_first_or_shared(&self, counts: &[(HotCount, u64)]) {
+        let index = taken_stripe();
+        for (count, n) in counts {
+            match index {
+                SHARED => self.stripes[SHARED].add_shared(*count, *n),
+                own => self.stripes[own % STRIPES].add(*count, *n),
+            };
         }
     }
 
     /// As [`hit`](Self::hit), by a thread that has not counted before, or shares a stripe.
     #[cold]
     fn hit_first_or_shared(&self) -> bool {
-        let [before] = self.add_first_or_shared([(HotCount::Hits, 1)]);
-        self.stripes[taken_stripe() % STRIPES].is_sampled(before)
+        let index = taken_stripe();
+        let stripe = &self.stripes[index % STRIPES];
+        let before = match index {
+            SHARED => stripe.add_shared(HotCount::Hits, 1),
+            _ => stripe.add(HotCount::Hits, 1),
+        };
+        stripe.is_sampled(before)
     }
 }
 
