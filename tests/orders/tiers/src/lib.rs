@@ -8,5 +8,5 @@ pub mod memory;
 
 pub use real::{
     BudgetShare, CacheDir, DirLock, DiskBudget, FileHotKeys, FileInvalidationLog, FileLearned,
-    FoundInvalidations, LastShutdown, NullTier, ShutdownRecord, file,
+    FoundInvalidations, LastShutdown, NullTier, ShutdownRecord, file, temporary_dir,
 };
