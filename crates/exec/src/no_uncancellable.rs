@@ -32,3 +32,8 @@ pub fn may_block() -> bool {
 
 /// Returns at once: this thread may block.
 pub async fn if_large(_: u64) {}
+
+/// Whether so many bytes may be encoded or decoded on this thread: always.
+pub fn is_in_place(_: u64) -> bool {
+    true
+}

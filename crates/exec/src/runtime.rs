@@ -24,7 +24,7 @@ use crate::background::Pool;
 #[cfg(feature = "async")]
 use crate::timer::Alarm;
 #[cfg(feature = "async")]
-use crate::uncancellable::{Uncancellable, in_a_thread};
+use crate::uncancellable::{Uncancellable, alarmed_in_task, in_a_thread};
 
 mod sealed {
     pub trait Sealed {}
@@ -79,6 +79,9 @@ pub trait Runtime: sealed::Sealed + Send + Sync + 'static {
         reads: bool,
         section: impl Future<Output = T> + Send + 'static,
     ) -> impl Future<Output = Result<T>> + Send;
+
+    /// Waits for calls of tiers that do not block, outside a section. Honors [`alarm`].
+    fn wait<T: Send>(calls: impl Future<Output = T> + Send) -> impl Future<Output = T> + Send;
 
     /// Returns whether this caller may wait for a flight that a task (`led_by_task`) or a thread
     /// leads.
@@ -135,6 +138,10 @@ impl Runtime for Blocking {
         section: impl Future<Output = T> + Send + 'static,
     ) -> Result<T> {
         Ok(section.await)
+    }
+
+    async fn wait<T: Send>(calls: impl Future<Output = T> + Send) -> T {
+        calls.await
     }
 
     #[cfg(feature = "async")]
@@ -237,6 +244,14 @@ impl Runtime for Tokio {
         section: impl Future<Output = T> + Send + 'static,
     ) -> Result<T> {
         Ok(Uncancellable::new(section.in_current_span(), reads).await)
+    }
+
+    async fn wait<T: Send>(calls: impl Future<Output = T> + Send) -> T {
+        let (mut calls, mut alarm) = (pin!(calls), None);
+        std::future::poll_fn(|context| {
+            alarmed_in_task(&mut alarm, context, |context| calls.as_mut().poll(context))
+        })
+        .await
     }
 
     fn may_wait(_: bool) -> bool {

@@ -6,36 +6,127 @@
 //! when a cache closes.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-type Key = (Instant, u64);
+/// How many alarms of a list are looked at to find the place of a new one.
+const STEPS_MAX: usize = 8;
+/// The index of no alarm.
+const NONE: usize = usize::MAX;
 
 struct State {
-    alarms: BTreeMap<Key, Waker>,
+    alarms: Alarms,
     running: bool,
     /// The moment until which the thread sleeps.
     sleeps_to: Option<Instant>,
 }
 
-static STATE: Mutex<State> = Mutex::new(State { alarms: BTreeMap::new(), running: false, sleeps_to: None });
+/// The alarms that are set. Almost all are set for the same time ahead, so that their order is that of their
+/// setting: these are a list, to which one is added, and from which one is removed, in a few steps.
+struct Alarms {
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+    first: usize,
+    last: usize,
+    /// The slots of alarms that are earlier than many of the list.
+    early: BTreeMap<(Instant, usize), ()>,
+}
+
+struct Slot {
+    moment: Instant,
+    waker: Option<Waker>,
+    /// Neighbors in the list.
+    before: usize,
+    after: usize,
+    is_listed: bool,
+}
+
+static STATE: Mutex<State> = Mutex::new(State { alarms: Alarms::new(), running: false, sleeps_to: None });
 static CHANGED: Condvar = Condvar::new();
-static NEXT: AtomicU64 = AtomicU64::new(0);
+
+impl Alarms {
+    const fn new() -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), first: NONE, last: NONE, early: BTreeMap::new() }
+    }
+
+    /// Adds an alarm; returns its slot.
+    fn add(&mut self, moment: Instant, waker: Waker) -> usize {
+        let slot = Slot { moment, waker: Some(waker), before: NONE, after: NONE, is_listed: false };
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.slots[at] = slot;
+                at
+            }
+            None => {
+                self.slots.push(slot);
+                self.slots.len() - 1
+            }
+        };
+        let mut before = self.last;
+        for _ in 0..STEPS_MAX {
+            if before == NONE || self.slots[before].moment <= moment {
+                self.link(at, before);
+                return at;
+            }
+            before = self.slots[before].before;
+        }
+        self.early.insert((moment, at), ());
+        at
+    }
+
+    /// Puts a slot into the list, behind another one.
+    fn link(&mut self, at: usize, before: usize) {
+        let after = if before == NONE { self.first } else { self.slots[before].after };
+        let slot = &mut self.slots[at];
+        (slot.before, slot.after, slot.is_listed) = (before, after, true);
+        self.join(before, at);
+        self.join(at, after);
+    }
+
+    /// Makes two slots neighbors.
+    fn join(&mut self, before: usize, after: usize) {
+        match before {
+            NONE => self.first = after,
+            _ => self.slots[before].after = after,
+        }
+        match after {
+            NONE => self.last = before,
+            _ => self.slots[after].before = before,
+        }
+    }
+
+    /// Takes an alarm out of the order, if it is still there.
+    fn unlink(&mut self, at: usize) -> Option<Waker> {
+        let Slot { moment, before, after, .. } = self.slots[at];
+        if std::mem::take(&mut self.slots[at].is_listed) {
+            self.join(before, after);
+        } else {
+            self.early.remove(&(moment, at));
+        }
+        self.slots[at].waker.take()
+    }
+
+    /// The slot of the earliest alarm, and its moment.
+    fn earliest(&self) -> Option<(usize, Instant)> {
+        let listed = self.slots.get(self.first).map(|slot| (self.first, slot.moment));
+        let early = self.early.first_key_value().map(|((moment, at), ())| (*at, *moment));
+        listed.into_iter().chain(early).min_by_key(|(_, moment)| *moment)
+    }
+}
 
 /// An alarm that is set. Dropping it cancels it.
 pub struct Alarm {
-    key: Key,
+    slot: usize,
 }
 
 impl Alarm {
     /// Sets an alarm that wakes `waker` at `moment`. It never fires if no thread can be started.
     pub fn wakes_at(moment: Instant, waker: &Waker) -> Self {
-        let key = (moment, NEXT.fetch_add(1, Ordering::Relaxed));
+        let waker = waker.clone();
         let mut state = STATE.lock();
-        state.alarms.insert(key, waker.clone());
+        let slot = state.alarms.add(moment, waker);
         if !state.running {
             let started = std::thread::Builder::new().name("larder-timer".into()).spawn(serve);
             state.running = started.is_ok();
@@ -45,32 +136,35 @@ impl Alarm {
         if is_sooner {
             CHANGED.notify_one();
         }
-        Self { key }
+        Self { slot }
     }
 }
 
 impl Drop for Alarm {
     fn drop(&mut self) {
+        let mut state = STATE.lock();
         // Drop the waker after the lock: it may be the last handle of a task.
-        let _waker = STATE.lock().alarms.remove(&self.key);
+        let _waker = state.alarms.unlink(self.slot);
+        state.alarms.free.push(self.slot);
+        drop(state);
     }
 }
 
 /// Ends the timer thread if no alarm is set.
 pub fn rest() {
     let state = STATE.lock();
-    if state.running && state.alarms.is_empty() {
+    if state.running && state.alarms.earliest().is_none() {
         CHANGED.notify_one();
     }
 }
 
 fn serve() {
     let mut state = STATE.lock();
-    while let Some(first) = state.alarms.first_entry() {
-        let moment = first.key().0;
+    while let Some((slot, moment)) = state.alarms.earliest() {
         if moment <= Instant::now() {
-            let waker = first.remove();
-            MutexGuard::unlocked(&mut state, || waker.wake());
+            if let Some(waker) = state.alarms.unlink(slot) {
+                MutexGuard::unlocked(&mut state, || waker.wake());
+            }
         } else {
             state.sleeps_to = Some(moment);
             CHANGED.wait_until(&mut state, moment);
@@ -112,5 +206,36 @@ mod tests {
             assert!(rang.duration_since(start) >= Duration::from_millis(due));
         }
         assert!(heard.try_recv().is_err());
+    }
+
+    #[test]
+    fn alarms_are_taken_in_order_however_they_were_set() {
+        let (start, mut alarms) = (Instant::now(), Alarms::new());
+        let moment = |millis| start + Duration::from_millis(millis);
+        let mut state = 7_u64;
+        for _ in 0..50 {
+            let set: Vec<_> = (0..40)
+                .map(|at| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let ahead = if at % 3 == 0 { state >> 56 } else { 1000 + at };
+                    (alarms.add(moment(ahead), Waker::noop().clone()), ahead)
+                })
+                .collect();
+            let (cancelled, kept): (Vec<_>, Vec<_>) = set.into_iter().partition(|(slot, _)| slot % 4 == 1);
+            for (slot, _) in cancelled {
+                assert!(alarms.unlink(slot).is_some() && alarms.unlink(slot).is_none());
+                alarms.free.push(slot);
+            }
+            let mut due: Vec<_> = kept.iter().map(|(_, ahead)| moment(*ahead)).collect();
+            due.sort_unstable();
+            for expected in due {
+                let (slot, found) = alarms.earliest().unwrap();
+                assert_eq!(found, expected);
+                assert!(alarms.unlink(slot).is_some());
+            }
+            assert!(alarms.earliest().is_none() && alarms.first == NONE && alarms.last == NONE);
+            alarms.free.extend(kept.iter().map(|(slot, _)| slot));
+        }
+        assert!(alarms.slots.len() <= 40, "slots are used again");
     }
 }

@@ -101,6 +101,25 @@ pub async fn if_large(bytes: u64) {
     }
 }
 
+/// Returns whether so many bytes may be encoded or decoded on this thread.
+pub fn is_in_place(bytes: u64) -> bool {
+    bytes <= IN_PLACE_MAX || may_block()
+}
+
+/// Runs one poll. On an executor thread, keeps an alarm for the deadline it asked for.
+pub(crate) fn alarmed_in_task<R>(
+    alarm: &mut Option<Alarm>,
+    context: &mut Context<'_>,
+    poll: impl FnOnce(&mut Context<'_>) -> R,
+) -> R {
+    if ON_A_THREAD.get() {
+        return poll(context);
+    }
+    let (polled, deadline) = runtime::alarmed(|| poll(context));
+    *alarm = deadline.map(|deadline| Alarm::wakes_at(deadline, context.waker()));
+    polled
+}
+
 /// Returns whether this thread may block: it drives no foreign executor.
 pub fn may_block() -> bool {
     ON_A_THREAD.get() || Handle::try_current().is_err()
@@ -212,12 +231,7 @@ impl Driver {
 
     /// Polls the section. On an executor thread, sets an alarm for the deadline it asked for.
     fn step(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if ON_A_THREAD.get() {
-            return self.inner.step(&self.poller, context);
-        }
-        let (polled, deadline) = runtime::alarmed(|| self.inner.step(&self.poller, context));
-        self.alarm = deadline.map(|deadline| Alarm::wakes_at(deadline, context.waker()));
-        polled
+        alarmed_in_task(&mut self.alarm, context, |context| self.inner.step(&self.poller, context))
     }
 
     /// Waits for the thread that drives the section.

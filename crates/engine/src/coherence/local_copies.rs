@@ -28,6 +28,9 @@ pub(crate) struct SharedView {
 }
 
 impl SharedView {
+    /// Nothing is pending, and no tier has failed.
+    pub(crate) const CERTAIN: Self = Self { is_uncertain: false };
+
     /// Records that a tier could not be read. It matters only for the shared tier.
     pub(crate) fn failed(&mut self, handle: &TierHandle) {
         self.is_uncertain |= handle.is_among_nodes();
@@ -65,7 +68,7 @@ impl Engine {
     /// read does this at once, and does not wait until the worker reaches the key.
     pub(crate) async fn shared_view(self: &Arc<Self>, stack: &TierStack, key: &EncodedKey) -> SharedView {
         let Some(handle) = stack.among_nodes().filter(|handle| handle.quarantine().covers(key)) else {
-            return SharedView { is_uncertain: false };
+            return SharedView::CERTAIN;
         };
         if let Some(pending) = handle.quarantine().pending(key).filter(|_| handle.inner().healthy()) {
             // The layer counts a failure, and the write stays pending.

@@ -107,7 +107,8 @@ impl Replica {
         if !self.is_lagging() && self.is_recent() {
             return Ok(());
         }
-        self.sync().await
+        // On the heap: this is rare, and would be part of the future of every read.
+        Box::pin(self.sync()).await
     }
 
     fn is_recent(&self) -> bool {

@@ -4,11 +4,13 @@
 //! the tier. An entry found there later can therefore be this node's own earlier write,
 //! which a later write of this node may replace.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use larder_core::key::EncodedKey;
 use parking_lot::Mutex;
+
+/// By digest, which is spread already: a cheap hash does.
+type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 /// Limit on keys with unanswered writes. A tier that fails this often is soon no longer
 /// asked.

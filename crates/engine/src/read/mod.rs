@@ -1,5 +1,6 @@
 //! Reading: memory first, then tier by tier.
 
+mod before_section;
 pub(crate) mod explain;
 pub(crate) mod on_thread;
 pub(crate) mod promotion;
@@ -171,8 +172,11 @@ impl Engine {
         key: EncodedKey,
         hash: u64,
     ) -> Result<Option<Found>> {
-        if self.tiers().is_empty() {
+        let Some(stack) = self.stack.as_ref().filter(|stack| !stack.tiers.is_empty()) else {
             return Ok(None);
+        };
+        if let Some(first) = self.asked_before_section(stack) {
+            return self.read_before_section::<W>(first, key, hash).await;
         }
         let engine = Arc::clone(self);
         self.drive::<W, _>(true, async move { engine.read(&key, hash).await }).await?
@@ -218,9 +222,21 @@ impl Engine {
         uncancellable::if_large(bytes.len() as u64).await;
         match self.admit(from, bytes) {
             Ok(found) => Ok(found),
+            Err(refusal) => Err(self.end_refused((from.key, hash), (from.stack, from.handle), refusal).await),
+        }
+    }
+
+    /// Removes an entry that must not be served, if no one else can. Returns whether it was removed.
+    async fn end_refused(
+        self: &Arc<Self>,
+        (key, hash): (&EncodedKey, u64),
+        (stack, handle): (&TierStack, &TierHandle),
+        refusal: Refusal,
+    ) -> bool {
+        match refusal {
             // The node that wrote it may be writing it again, and the next write of the key replaces it.
-            Err(Refusal::Over) if from.handle.is_among_nodes() => Err(false),
-            Err(_) => Err(Box::pin(self.drop_gone(from.stack, from.handle, from.key, hash)).await),
+            Refusal::Over if handle.is_among_nodes() => false,
+            _ => Box::pin(self.drop_gone(stack, handle, key, hash)).await,
         }
     }
 

@@ -98,11 +98,30 @@ impl<'a> Walk<'a> {
         Self { engine, stack, key, hash, view, was_pending, removed: false, failure: None }
     }
 
+    /// Begins the only pass of a read for which nothing is to be removed or repaired.
+    pub(crate) fn of_quiet(
+        engine: &'a Arc<Engine>,
+        stack: &'a TierStack,
+        (key, hash): (&'a EncodedKey, u64),
+    ) -> Self {
+        let view = SharedView::CERTAIN;
+        Self { engine, stack, key, hash, view, was_pending: false, removed: false, failure: None }
+    }
+
     async fn pass<Q: Question>(&mut self, question: &mut Q) -> Result<Option<Q::Answer>> {
         if let Some(answer) = question.begin(self) {
             return Ok(Some(answer));
         }
-        for handle in &self.stack.tiers {
+        self.pass_over(&self.stack.tiers, question).await
+    }
+
+    /// Asks these tiers in turn.
+    pub(crate) async fn pass_over<Q: Question>(
+        &mut self,
+        tiers: &[TierHandle],
+        question: &mut Q,
+    ) -> Result<Option<Q::Answer>> {
+        for handle in tiers {
             if !self.may_ask(handle) {
                 continue;
             }

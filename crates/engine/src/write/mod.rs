@@ -11,6 +11,7 @@ pub(crate) mod atomic;
 mod on_thread;
 pub(crate) mod precondition;
 pub(crate) mod prepared_entry;
+mod quiet;
 pub(crate) mod remove;
 mod stored;
 pub(crate) mod stream;
@@ -38,6 +39,7 @@ use crate::tier_stack::tier_handle::TierHandle;
 use crate::tier_stack::{FrameLabel, TierStack};
 use crate::write::precondition::Precondition;
 use crate::write::prepared_entry::{EarlyWrite, NewValue, Plan, PreparedEntry};
+use crate::write::quiet::QuietWrite;
 use crate::write::stored::{Stored, StoredEntry};
 use larder_exec::runtime::Runtime;
 
@@ -57,6 +59,8 @@ struct HomeWrite<'a> {
     placement: Placement,
     stamp: u64,
     precondition: Precondition,
+    /// Why the home has refused the entry already.
+    failure: Option<Error>,
 }
 
 /// The metadata and sequence number that an entry is stored with, and what storing it requires.
@@ -103,6 +107,10 @@ impl Engine {
             .inspect_err(|error| self.note_dropped(&key, error))?;
         if let Err(error) = options.check() {
             return Err(self.refuse::<W>(&key, error).await);
+        }
+        if self.is_quiet() && self.is_in_place(&value) {
+            let prepared = Box::new(self.prepare(&key, encoded, NewValue::plain(value, options)));
+            return self.insert_quiet::<W>(QuietWrite { turn, key, prepared }).await;
         }
         let engine = Arc::clone(self);
         self.drive::<W, _>(false, async move {
@@ -298,7 +306,10 @@ impl Engine {
     ) -> Result<Stored> {
         let (KeyInTiers { stack, key }, facts) = (at, &facts);
         let WriteStamp { mut precondition, terms, mut stamp, is_written, created, early } = stamping;
-        let mut early = early.filter(|early| early.has_arrived);
+        let (mut early, mut failure) = match early {
+            Some(early) if early.has_arrived => (Some(early), None),
+            early => (None, early.and_then(|early| early.failure)),
+        };
         let mut former = None;
         for _ in 0..RESTAMPS_MAX {
             let stored = match early.take() {
@@ -306,7 +317,8 @@ impl Engine {
                 None => {
                     let label = FrameLabel { facts, terms, stamp, created };
                     let frame = payload.clone().map(|payload| stack.frame(key, payload, &label));
-                    let write = HomeWrite { facts, placement, stamp, precondition };
+                    let failure = failure.take();
+                    let write = HomeWrite { facts, placement, stamp, precondition, failure };
                     self.store_at_home(at, frame.as_ref(), write).await?
                 }
             };
@@ -359,15 +371,15 @@ impl Engine {
         &self,
         KeyInTiers { stack, key }: KeyInTiers<'_>,
         frame: Option<&Frame>,
-        HomeWrite { facts, placement, stamp, precondition }: HomeWrite<'_>,
+        HomeWrite { facts, placement, stamp, precondition, mut failure }: HomeWrite<'_>,
     ) -> Result<Stored> {
         let identity = frame.map_or(0, |frame| identity(frame.head()));
-        let (mut failure, mut stay) = (None, None);
+        let (has_refused, mut stay) = (failure.is_some(), None);
         let stored = |placement, stay| {
             let is_told = stay != Some(Stay::Pending);
             Ok(Stored { placement, identity, stamp, is_told })
         };
-        for home in homes(stack, &placement).iter() {
+        for home in homes(stack, &placement).iter().skip(usize::from(has_refused)) {
             if stay.is_none() && !stack.is_shared_home(home) {
                 let write = LocalWrite { stack, key, facts, home, precondition };
                 let may_stay = self.coherence.stay(self, write);

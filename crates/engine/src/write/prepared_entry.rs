@@ -12,7 +12,7 @@ use larder_core::memory::ReloadCost;
 use larder_core::place::{Facts, Placement, TierList};
 use larder_core::stats::HotCount;
 use larder_core::tier::{EntryVersion, TierKind};
-use larder_core::{ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 
 use crate::coherence::{CopyTag, identity};
 use crate::engine::Engine;
@@ -50,11 +50,13 @@ pub(crate) struct EarlyWrite {
     pub(crate) base: Option<EntryVersion>,
     pub(crate) identity: u64,
     pub(crate) has_arrived: bool,
+    /// Why the home refused it. It is not asked again.
+    pub(crate) failure: Option<Error>,
 }
 
 impl EarlyWrite {
     pub(crate) fn new(copy_tag: Option<CopyTag>, base: Option<EntryVersion>, frame: &Frame) -> Self {
-        Self { copy_tag, base, identity: identity(frame.head()), has_arrived: false }
+        Self { copy_tag, base, identity: identity(frame.head()), has_arrived: false, failure: None }
     }
 }
 
@@ -160,6 +162,12 @@ impl Engine {
         if let Some(stack) = self.stack.as_ref().filter(|_| !uncancellable::may_block()) {
             uncancellable::if_large(stack.values.measure(value).unwrap_or(0)).await;
         }
+    }
+
+    /// Returns whether the value may be encoded on this thread.
+    pub(crate) fn is_in_place(&self, value: &Value) -> bool {
+        let measure = |stack: &TierStack| stack.values.measure(value).unwrap_or(0);
+        uncancellable::may_block() || uncancellable::is_in_place(self.stack.as_ref().map_or(0, measure))
     }
 
     /// Measures, places, encodes and weighs an entry. Runs code of the user.

@@ -18,7 +18,7 @@ const HEAD_BYTES: usize = 4096;
 impl Inner {
     pub(in crate::redis) async fn put(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
         check_len(frame)?;
-        self.send_all_for_key(key, |entry| self.replace(entry, frame)).await?;
+        self.store(key, frame).await?;
         self.mark_changed(key);
         Ok(())
     }

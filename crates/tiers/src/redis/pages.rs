@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use larder_core::Result;
 use larder_core::key::EncodedKey;
-use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisResult, Value};
 
 use crate::redis::Inner;
 use crate::redis::calls::{is_truncated, start};
+use crate::redis::connection::channel::Channel;
 use crate::redis::keys::names::KeyName;
 use crate::redis::keys::partition_epochs::{EpochRecord, send_pipeline};
 use crate::redis::topology::shard::Shard;
@@ -28,7 +28,7 @@ const NO_EXPIRY: i64 = -1;
 
 /// Reads one page of keys, and the cursor of the next one; zero at the end.
 pub(in crate::redis) async fn page(
-    connection: &mut MultiplexedConnection,
+    connection: &mut Channel,
     cursor: u64,
     pattern: &str,
     count: usize,
@@ -102,11 +102,7 @@ impl Inner {
     }
 
     /// Gives keys of earlier builds an expiry, unless they have one.
-    async fn expire_former_keys(
-        &self,
-        keys: &[Vec<u8>],
-        connection: &mut MultiplexedConnection,
-    ) -> RedisResult<()> {
+    async fn expire_former_keys(&self, keys: &[Vec<u8>], connection: &mut Channel) -> RedisResult<()> {
         let former: Vec<_> =
             keys.iter().filter(|key| self.names.read(key) == Some(KeyName::Former)).collect();
         if former.is_empty() {
@@ -170,7 +166,7 @@ pub(in crate::redis) fn is_own(record: &Option<EpochRecord>, epoch: u64, label: 
 }
 
 /// The heads of these entries; missing entries are skipped.
-async fn heads(connection: &mut MultiplexedConnection, keys: &[Vec<u8>]) -> RedisResult<Vec<Vec<u8>>> {
+async fn heads(connection: &mut Channel, keys: &[Vec<u8>]) -> RedisResult<Vec<Vec<u8>>> {
     let mut pipe = Pipeline::new();
     for key in keys {
         pipe.add_command(start(key));

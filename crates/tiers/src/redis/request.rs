@@ -10,13 +10,17 @@ use larder_core::{Bytes, Error, ErrorKind, Result};
 use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
 
 use crate::redis::Inner;
+use crate::redis::connection::channel::{KeyRequest, push_argument, push_command, push_length};
+use crate::redis::connection::outgoing::Outgoing;
 use crate::redis::keys::names::{EntryNames, KeyNames};
 use crate::redis::keys::partition_epochs::EpochRecord;
-use crate::redis::topology::router::RoutedCmd;
+use crate::redis::topology::router::{KeyCommands, KeyReply, RoutedCmd};
 use crate::redis::topology::{Topology, copy_error};
 
 /// How many times a request is retried because its partition was cleared meanwhile.
 const ATTEMPTS: u32 = 8;
+
+const NO_COMMANDS: &[Cmd] = &[];
 
 /// Builds the commands for a key, from its position and its names.
 pub(in crate::redis) type BuildCommands<'a> = dyn Fn(usize, &EntryNames) -> Vec<Cmd> + Sync + 'a;
@@ -76,16 +80,10 @@ impl Inner {
         let partition = KeyNames::partition(key);
         for _ in 0..ATTEMPTS {
             let cached = self.epochs.record(partition);
-            let mut record = redis::cmd("MGET");
-            record.arg(self.names.record(partition));
-            let commands = build(&self.names.entry_names(&cached, key)).into_iter().chain([record]);
-            let requests = commands.map(|cmd| RoutedCmd { partition, cmd }).collect();
-            let mut answers = self.topology.exchange(requests).await;
-            let record = answers.pop().unwrap_or_else(|| Err(missing_answer()));
-            let answer = answers.pop().unwrap_or_else(|| Err(missing_answer()));
-            match self.epochs.confirm(partition, &cached, &record?) {
-                Ok(()) => return answer,
-                Err(record) => Box::pin(self.update_record(partition, record)).await?,
+            let commands = build(&self.names.entry_names(&cached, key));
+            let reply = self.send_about(partition, &cached, (&[], &commands[..])).await?;
+            if self.is_current(partition, &cached, reply.record).await? {
+                return reply.command.unwrap_or_else(|| Err(missing_answer()));
             }
         }
         Err(cleared())
@@ -96,13 +94,11 @@ impl Inner {
         let partition = KeyNames::partition(key);
         for _ in 0..ATTEMPTS {
             let cached = self.epochs.record(partition);
-            let mut cmd = redis::cmd("MGET");
-            cmd.arg(self.names.record(partition)).arg(self.names.entry(&cached, key));
-            let answer = self.topology.send(RoutedCmd { partition, cmd }).await?;
-            let [record, value] = list(answer).try_into().map_err(|_| missing_answer())?;
-            match self.epochs.confirm(partition, &cached, &record) {
-                Ok(()) => return Ok(frame(value)),
-                Err(record) => Box::pin(self.update_record(partition, record)).await?,
+            let name = self.names.entry(&cached, key);
+            let reply = self.send_about(partition, &cached, (&[&name], NO_COMMANDS)).await?;
+            if self.is_current(partition, &cached, reply.record).await? {
+                let [value, _] = reply.values;
+                return Ok(frame(value));
             }
         }
         Err(cleared())
@@ -117,16 +113,52 @@ impl Inner {
         for _ in 0..ATTEMPTS {
             let cached = self.epochs.record(partition);
             let name = self.names.entry(&cached, key);
-            let mut cmd = redis::cmd("MGET");
-            cmd.arg(self.names.record(partition)).arg(&name).arg(self.names.tombstone(&name));
-            let answer = self.topology.send(RoutedCmd { partition, cmd }).await?;
-            let [record, value, removal] = list(answer).try_into().map_err(|_| missing_answer())?;
-            match self.epochs.confirm(partition, &cached, &record) {
-                Ok(()) => return Ok((frame(value), removal, cached.epoch)),
-                Err(record) => Box::pin(self.update_record(partition, record)).await?,
+            let tombstone = self.names.tombstone(&name);
+            let reply = self.send_about(partition, &cached, (&[&name, &tombstone], NO_COMMANDS)).await?;
+            if self.is_current(partition, &cached, reply.record).await? {
+                let [value, removal] = reply.values;
+                return Ok((frame(value), removal, cached.epoch));
             }
         }
         Err(cleared())
+    }
+
+    /// Stores the frame of a key, and removes the entries of other program versions.
+    pub(in crate::redis) async fn store(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
+        let partition = KeyNames::partition(key);
+        let millis = self.millis_left(frame.head());
+        for _ in 0..ATTEMPTS {
+            let cached = self.epochs.record(partition);
+            let names = self.names.entry_names(&cached, key);
+            let unlink = self.unlink_others(&names);
+            let set = Set { unlink, name: &names.name, frame, millis };
+            let reply = self.send_about(partition, &cached, (&[], &set)).await?;
+            if self.is_current(partition, &cached, reply.record).await? {
+                return reply.command.unwrap_or_else(|| Err(missing_answer())).map(drop);
+            }
+        }
+        Err(cleared())
+    }
+
+    async fn send_about<C: KeyCommands + ?Sized>(
+        &self,
+        partition: usize,
+        cached: &Arc<EpochRecord>,
+        (entries, commands): (&[&str], &C),
+    ) -> Result<KeyReply> {
+        let record_name = self.names.record(partition);
+        let request = KeyRequest { partition, record_name, cached, entries };
+        self.topology.send_for_key(&request, commands).await
+    }
+
+    /// Whether a request was made with the present epoch record, given the one that was read after it if that
+    /// is not the cached one. Otherwise the request is repeated with the new record.
+    async fn is_current(&self, partition: usize, cached: &EpochRecord, read: Option<Value>) -> Result<bool> {
+        let Some(read) = read else { return Ok(true) };
+        match self.epochs.confirm(partition, cached, &read) {
+            Ok(()) => Ok(true),
+            Err(record) => Box::pin(self.update_record(partition, record)).await.map(|()| false),
+        }
     }
 
     /// Sends the commands that `build` builds for each key, followed by a read of the epoch records, and of
@@ -236,18 +268,8 @@ impl Inner {
     /// The commands that store an entry and remove those of other program versions.
     pub(in crate::redis) fn replace(&self, entry: &EntryNames, frame: &Frame) -> Vec<Cmd> {
         let mut commands = self.unlink_others(entry);
-        commands.push(self.set(&entry.name, frame));
+        commands.push(set(&entry.name, frame, self.millis_left(frame.head())));
         commands
-    }
-
-    /// A `SET` with the remaining time to live of the frame.
-    pub(in crate::redis) fn set(&self, name: &str, frame: &Frame) -> Cmd {
-        let mut cmd = Cmd::with_capacity(5, name.len() + frame.len() + 32);
-        cmd.arg("SET").arg(name).arg(FrameArg(frame));
-        if let Some(millis) = self.millis_left(frame.head()) {
-            cmd.arg("PX").arg(millis);
-        }
-        cmd
     }
 
     /// How long Redis keeps the frame with this head, in milliseconds: to the end of its stale window, and at
@@ -255,6 +277,9 @@ impl Inner {
     pub(in crate::redis) fn millis_left(&self, head: &[u8]) -> Option<u64> {
         let Ok(head) = Head::parse(head) else { return self.ttl_millis(None) };
         let until = head.header.deadline.max(head.header.stale_deadline);
+        if until == Time::NEVER {
+            return self.ttl_millis(None);
+        }
         let partition = KeyNames::partition(&EncodedKey::new(head.key));
         let left = match (read_offset(head.attributes), self.time(partition)) {
             (Some(offset), Some(now)) => millis_between(now, offset.forward(until)),
@@ -319,6 +344,52 @@ impl Plan {
         requests.extend(reads);
         (requests, counts)
     }
+}
+
+/// Stores a frame under a name.
+struct Set<'a> {
+    /// What precedes it.
+    unlink: Vec<Cmd>,
+    name: &'a str,
+    frame: &'a Frame,
+    millis: Option<u64>,
+}
+
+impl KeyCommands for Set<'_> {
+    /// The payload is not copied if it is long.
+    fn encode(&self, out: &mut Outgoing) -> usize {
+        let before = self.unlink.encode(out);
+        let tail = out.tail();
+        push_command(tail, if self.millis.is_some() { 5 } else { 3 });
+        push_argument(tail, b"SET");
+        push_argument(tail, self.name.as_bytes());
+        push_length(tail, b'$', self.frame.len());
+        tail.extend_from_slice(self.frame.head());
+        out.push(self.frame.body());
+        let tail = out.tail();
+        tail.extend_from_slice(b"\r\n");
+        if let Some(millis) = self.millis {
+            push_argument(tail, b"PX");
+            push_argument(tail, millis.to_string().as_bytes());
+        }
+        before + 1
+    }
+
+    fn build(&self) -> Vec<Cmd> {
+        let mut commands = self.unlink.clone();
+        commands.push(set(self.name, self.frame, self.millis));
+        commands
+    }
+}
+
+/// A `SET` of a frame, with its remaining time to live in milliseconds.
+fn set(name: &str, frame: &Frame, millis: Option<u64>) -> Cmd {
+    let mut cmd = Cmd::with_capacity(5, name.len() + frame.len() + 32);
+    cmd.arg("SET").arg(name).arg(FrameArg(frame));
+    if let Some(millis) = millis {
+        cmd.arg("PX").arg(millis);
+    }
+    cmd
 }
 
 /// Writes a frame as one argument without joining its parts first.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, PushInfo, RedisResult, Value};
 use tokio::runtime::Handle;
 
 use crate::redis::Inner;
+use crate::redis::connection::channel::Channel;
 use crate::redis::connection::supervisor::Lifecycle;
 use crate::redis::keys::names::PARTITIONS;
 use crate::redis::keys::partition_epochs::days;
@@ -56,7 +56,7 @@ impl ShardLifecycle {
 }
 
 impl Lifecycle for ShardLifecycle {
-    async fn on_connect(&self, mut connection: MultiplexedConnection) -> RedisResult<()> {
+    async fn on_connect(&self, mut connection: Channel) -> RedisResult<()> {
         let inner = &self.inner;
         if let Some(notices) = &inner.notices {
             notices.begin(&inner.names, &mut connection).await?;
@@ -92,7 +92,7 @@ impl Lifecycle for ShardLifecycle {
         Ok(content)
     }
 
-    async fn after_heartbeat(self: &Arc<Self>, mut connection: MultiplexedConnection) {
+    async fn after_heartbeat(self: &Arc<Self>, mut connection: Channel) {
         let (due, orphans) = self.shard.with_survey(|survey| {
             let due = survey.at.is_none_or(|at| survey.changed && at.elapsed() > SURVEY_AGE);
             (due, std::mem::take(&mut survey.orphans))

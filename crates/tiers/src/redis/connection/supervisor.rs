@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 use larder_core::clock::{Latest, Time};
 use larder_core::{Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex, RwLock};
-use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, PushInfo, RedisError, RedisResult, Value};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use crate::redis::connection::Connection;
 use crate::redis::connection::address::Address;
-use crate::redis::connection::{Connection, DriverEnd, RequestChannel};
+use crate::redis::connection::channel::{Channel, KeyRequest, Pending};
+use crate::redis::connection::outgoing::Outgoing;
 use crate::redis::server::clock::ServerClock;
 use crate::redis::server::commands::{FORBIDS, error_text, name_forbidden};
 use crate::redis::topology::sentinel::Sentinels;
@@ -85,7 +86,7 @@ impl fmt::Display for Source {
 /// What the supervisor calls over the life of a connection.
 pub(in crate::redis) trait Lifecycle: Send + Sync + 'static {
     /// Prepares a new connection; callers get it if this succeeds.
-    fn on_connect(&self, connection: MultiplexedConnection) -> impl Future<Output = RedisResult<()>> + Send;
+    fn on_connect(&self, connection: Channel) -> impl Future<Output = RedisResult<()>> + Send;
 
     /// The commands to send together with a heartbeat.
     fn heartbeat_commands(&self) -> Pipeline;
@@ -95,10 +96,7 @@ pub(in crate::redis) trait Lifecycle: Send + Sync + 'static {
     fn on_heartbeat(&self, answers: Vec<Value>) -> RedisResult<bool>;
 
     /// Called after each answered heartbeat.
-    fn after_heartbeat(
-        self: &Arc<Self>,
-        connection: MultiplexedConnection,
-    ) -> impl Future<Output = ()> + Send;
+    fn after_heartbeat(self: &Arc<Self>, connection: Channel) -> impl Future<Output = ()> + Send;
 
     /// Handles a push message, in order with the replies. Must not block.
     fn on_push(&self, push: PushInfo);
@@ -108,7 +106,7 @@ pub(in crate::redis) trait Lifecycle: Send + Sync + 'static {
 }
 
 enum State {
-    Up(MultiplexedConnection, DriverEnd),
+    Up(Channel),
     Down(Arc<str>),
     Closed,
 }
@@ -156,20 +154,24 @@ impl Supervisor {
     ///
     /// # Errors
     /// `Unavailable` at once if there is none, `Closed` after close.
-    pub(in crate::redis) fn connection(&self) -> Result<MultiplexedConnection> {
+    pub(in crate::redis) fn connection(&self) -> Result<Channel> {
         match &*self.state.read() {
-            State::Up(handle, _) => Ok(handle.clone()),
+            State::Up(handle) => Ok(handle.clone()),
             other => Err(self.unavailable(other)),
         }
     }
 
-    /// The same, for a request without a time limit of its own.
+    /// Sends a request about a key over the connection.
     ///
     /// # Errors
     /// The same as [`connection`](Self::connection).
-    pub(in crate::redis) fn request_channel(&self) -> Result<RequestChannel> {
+    pub(in crate::redis) fn begin_for_key(
+        &self,
+        request: &KeyRequest<'_>,
+        encode: impl FnOnce(&mut Outgoing) -> usize,
+    ) -> Result<Pending> {
         match &*self.state.read() {
-            State::Up(handle, driver_end) => Ok(RequestChannel::new(handle, driver_end)),
+            State::Up(handle) => Ok(handle.begin_for_key(request, encode)),
             other => Err(self.unavailable(other)),
         }
     }
@@ -280,11 +282,11 @@ impl Supervisor {
     }
 
     /// Asks the server for its role and its time.
-    async fn check_role_and_time(&self, mut connection: MultiplexedConnection) -> RedisResult<()> {
+    async fn check_role_and_time(&self, connection: Channel) -> RedisResult<()> {
         let mut pipe = Pipeline::new();
         pipe.cmd("TIME").cmd("ROLE");
         let asked = Instant::now();
-        let mut answers = connection.send_packed_commands(&pipe, 0, pipe.len()).await?.into_iter();
+        let mut answers = connection.send_all(&pipe).await?.into_iter();
         let (time, role) = (answers.next().unwrap_or_default(), answers.next().unwrap_or_default());
         check_role(&role)?;
         self.clock.record(asked, time.extract_error().map_err(|error| name_forbidden("TIME", error))?);
@@ -333,11 +335,10 @@ impl Supervisor {
         connection: &Connection,
         lifecycle: &impl Lifecycle,
     ) -> std::result::Result<bool, String> {
-        let mut handle = connection.handle.clone();
         let mut pipe = lifecycle.heartbeat_commands();
         pipe.cmd("TIME").cmd("ROLE");
         let asked = Instant::now();
-        let mut answers = std::pin::pin!(handle.send_packed_commands(&pipe, 0, pipe.len()));
+        let mut answers = std::pin::pin!(connection.handle.send_all(&pipe));
         let mut transferred = connection.bytes_transferred();
         for _ in 0..EXTENSIONS_MAX {
             match timeout(self.limits.answer, &mut answers).await {
@@ -375,7 +376,7 @@ impl Supervisor {
     fn set_up(&self, connection: &Connection) {
         let mut state = self.state.write();
         if !matches!(&*state, State::Closed) {
-            *state = State::Up(connection.handle.clone(), connection.driver_end().clone());
+            *state = State::Up(connection.handle.clone());
             drop(state);
             self.connections.fetch_add(1, Ordering::Relaxed);
             tracing::info!(target: "larder", server = %self.source, "connected to Redis");

@@ -8,10 +8,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use larder_core::Result;
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
 use crate::redis::calls::start;
+use crate::redis::connection::channel::Channel;
 use crate::redis::connection::io_thread::IoThread;
 use crate::redis::keys::names::{KeyName, PARTITIONS};
 use crate::redis::keys::partition_epochs::send_pipeline;
@@ -90,11 +90,7 @@ impl Inner {
     }
 
     /// Renews each entry, but not beyond the time until which it may be served.
-    async fn renew_entries(
-        &self,
-        entries: &[Vec<u8>],
-        connection: &mut MultiplexedConnection,
-    ) -> RedisResult<()> {
+    async fn renew_entries(&self, entries: &[Vec<u8>], connection: &mut Channel) -> RedisResult<()> {
         let mut heads = Pipeline::new();
         for key in entries {
             heads.add_command(start(key));
@@ -135,7 +131,7 @@ impl Inner {
         Ok(())
     }
 
-    async fn unlink_pages(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    async fn unlink_pages(&self, connection: &mut Channel) -> RedisResult<()> {
         let (pattern, mut cursor) = (format!("{}*", self.names.prefix()), 0);
         loop {
             let (next, keys) = page(connection, cursor, &pattern, PAGE).await?;

@@ -24,9 +24,9 @@ use std::time::Duration;
 use larder_core::Result;
 use larder_core::clock::Time;
 use parking_lot::RwLock;
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
+use crate::redis::connection::channel::Channel;
 use crate::redis::keys::names::{KeyNames, PARTITIONS, read_epoch};
 use crate::redis::topology::Topology;
 use crate::redis::topology::router::{Redirection, RoutedCmd};
@@ -93,6 +93,11 @@ impl EpochRecord {
     /// Whether a listed version has this label.
     pub(in crate::redis) fn lists(&self, label: u32) -> bool {
         self.label == label || self.others.contains(&label)
+    }
+
+    /// Whether a record that was read, alone or as a list of one, has the same bytes.
+    pub(in crate::redis) fn is_confirmed_by(&self, read: &Value) -> bool {
+        text(read).is_some_and(|text| !text.is_empty() && *text == *self.text)
     }
 
     /// Parses a record: its epoch, and each listed version.
@@ -174,7 +179,7 @@ impl PartitionEpochs {
         read: &Value,
     ) -> std::result::Result<(), Option<EpochRecord>> {
         // Almost always the bytes are the same, and need not be parsed.
-        if text(read).is_some_and(|text| !text.is_empty() && *text == *cached.text) {
+        if cached.is_confirmed_by(read) {
             return Ok(());
         }
         match self.read(read) {
@@ -205,7 +210,7 @@ impl PartitionEpochs {
         &self,
         names: &KeyNames,
         now: Option<Time>,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Channel,
     ) -> RedisResult<()> {
         let mut question = Pipeline::new();
         for partition in 0..PARTITIONS {
@@ -332,10 +337,10 @@ fn error_unless_redirected(answer: Value) -> RedisResult<()> {
 
 /// Sends a pipeline in one round trip; each answer is a value or its own error.
 pub(in crate::redis) async fn send_pipeline(
-    connection: &mut MultiplexedConnection,
+    connection: &mut Channel,
     pipe: &Pipeline,
 ) -> RedisResult<Vec<Value>> {
-    connection.send_packed_commands(pipe, 0, pipe.len()).await
+    connection.send_all(pipe).await
 }
 
 /// A new random epoch: 64 bits, in hex.

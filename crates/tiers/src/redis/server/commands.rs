@@ -6,9 +6,9 @@
 //! one of another type, which is created for that and unlinked in the same round trip. Redis checks
 //! permissions before types and existence.
 
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, RedisResult};
 
+use crate::redis::connection::channel::Channel;
 use crate::redis::keys::names::KeyNames;
 use crate::redis::keys::partition_epochs::{random, send_pipeline};
 
@@ -51,10 +51,7 @@ const PROBES: &[&[&str]] = &[
 /// # Errors
 /// The error of the first command that the server forbids, by name. Temporary errors, such as full memory,
 /// are ignored here.
-pub(in crate::redis) async fn check(
-    names: &KeyNames,
-    connection: &mut MultiplexedConnection,
-) -> RedisResult<()> {
+pub(in crate::redis) async fn check(names: &KeyNames, connection: &mut Channel) -> RedisResult<()> {
     let mut pipe = Pipeline::new();
     let keys = [names.probe_key("absent", 0), names.probe_key("text", random())];
     for probe in PROBES {

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use larder_core::stats::ServerFacts;
 use larder_core::tier::Usage;
-use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Value};
 
 use crate::redis::Inner;
+use crate::redis::connection::channel::Channel;
 use crate::redis::keys::names::{KeyName, KeyNames};
 use crate::redis::keys::partition_epochs::{PartitionEpochs, send_pipeline};
 use crate::redis::pages::page;
@@ -32,11 +32,7 @@ struct Found {
 }
 
 impl Inner {
-    pub(in crate::redis) async fn survey(
-        &self,
-        shard: &Shard,
-        connection: &mut MultiplexedConnection,
-    ) -> RedisResult<()> {
+    pub(in crate::redis) async fn survey(&self, shard: &Shard, connection: &mut Channel) -> RedisResult<()> {
         // Set even if the survey fails, so that it is not repeated at once.
         shard.with_survey(|survey| (survey.changed, survey.at) = (false, Some(Instant::now())));
         let found = survey(&self.names, &self.epochs, connection).await?;
@@ -54,11 +50,7 @@ impl Inner {
 
 /// Counts the entries if the database has up to 20,000 keys; otherwise estimates them from such a sample.
 /// Costs up to 23 round trips.
-async fn survey(
-    names: &KeyNames,
-    epochs: &PartitionEpochs,
-    connection: &mut MultiplexedConnection,
-) -> RedisResult<Found> {
+async fn survey(names: &KeyNames, epochs: &PartitionEpochs, connection: &mut Channel) -> RedisResult<Found> {
     let total: u64 = redis::cmd("DBSIZE").query_async(connection).await?;
     let pattern = format!("{}*", names.prefix());
     let (mut ours, mut orphans, mut former, mut cursor, mut looked_at) = (HashSet::new(), false, false, 0, 0);
@@ -94,7 +86,7 @@ async fn survey(
 }
 
 /// The sum of the lengths of these values.
-async fn measure(keys: &[&Vec<u8>], connection: &mut MultiplexedConnection) -> RedisResult<u64> {
+async fn measure(keys: &[&Vec<u8>], connection: &mut Channel) -> RedisResult<u64> {
     if keys.is_empty() {
         return Ok(0);
     }

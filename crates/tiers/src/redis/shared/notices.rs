@@ -7,9 +7,9 @@
 use std::sync::{Arc, OnceLock};
 
 use larder_core::bus::{Listener, Notice};
-use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, RedisResult, Value};
 
+use crate::redis::connection::channel::Channel;
 use crate::redis::keys::names::{KeyName, KeyNames};
 use crate::redis::keys::partition_epochs::PartitionEpochs;
 use crate::redis::server::commands::name_forbidden;
@@ -31,7 +31,7 @@ impl Notices {
     pub(in crate::redis) async fn begin(
         &self,
         names: &KeyNames,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Channel,
     ) -> RedisResult<()> {
         let mut tracking = redis::cmd("CLIENT");
         tracking.arg("TRACKING").arg("ON").arg("BCAST").arg("NOLOOP").arg("PREFIX").arg(names.prefix());

@@ -9,7 +9,6 @@ use futures_util::future::{join_all, select_ok};
 use larder_core::Error;
 use parking_lot::{Condvar, Mutex, RwLock};
 use redis::RedisResult;
-use redis::aio::MultiplexedConnection;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -18,6 +17,7 @@ use tokio::time::timeout;
 use crate::redis::Inner;
 use crate::redis::connection::Connection;
 use crate::redis::connection::address::Address;
+use crate::redis::connection::channel::Channel;
 use crate::redis::connection::lifecycle::ShardLifecycle;
 use crate::redis::connection::supervisor::TimeLimits;
 use crate::redis::server::commands::{error_text, name_forbidden};
@@ -202,7 +202,7 @@ async fn connect_and_ask(address: &Address) -> RedisResult<ClusterView> {
     view_of_node(connection.handle.clone(), address).await
 }
 
-async fn view_of_node(mut connection: MultiplexedConnection, address: &Address) -> RedisResult<ClusterView> {
+async fn view_of_node(mut connection: Channel, address: &Address) -> RedisResult<ClusterView> {
     let reply: String = redis::cmd("CLUSTER")
         .arg("NODES")
         .query_async(&mut connection)

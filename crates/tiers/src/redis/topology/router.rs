@@ -7,6 +7,8 @@ use futures_util::future::join_all;
 use larder_core::{Error, ErrorKind, Result};
 use redis::{Arg, Cmd, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
 
+use crate::redis::connection::channel::{Answer, KeyRequest};
+use crate::redis::connection::outgoing::Outgoing;
 use crate::redis::connection::supervisor::{closed, to_error};
 use crate::redis::server::commands::is_forbidden;
 use crate::redis::topology::cluster::Cluster;
@@ -63,15 +65,86 @@ struct Redirected {
     from: Arc<Shard>,
 }
 
+/// The answer to a request about a key.
+pub(in crate::redis) struct KeyReply {
+    /// The answer to its last command, if it has any.
+    pub(in crate::redis) command: Option<Result<Value>>,
+    /// The values that were read.
+    pub(in crate::redis) values: [Value; 2],
+    /// The epoch record, unless its bytes are those of the cached one.
+    pub(in crate::redis) record: Option<Value>,
+}
+
+/// The commands of a request about a key.
+pub(in crate::redis) trait KeyCommands: Sync {
+    /// Writes them; returns how many.
+    fn encode(&self, out: &mut Outgoing) -> usize;
+
+    /// Builds them.
+    fn build(&self) -> Vec<Cmd>;
+}
+
+impl KeyCommands for [Cmd] {
+    fn encode(&self, out: &mut Outgoing) -> usize {
+        self.iter().for_each(|cmd| cmd.write_packed_command(out.tail()));
+        self.len()
+    }
+
+    fn build(&self) -> Vec<Cmd> {
+        self.to_vec()
+    }
+}
+
 impl Topology {
+    /// Sends a request about a key, and reads the epoch record of its partition after it.
+    pub(in crate::redis) async fn send_for_key(
+        &self,
+        request: &KeyRequest<'_>,
+        commands: &(impl KeyCommands + ?Sized),
+    ) -> Result<KeyReply> {
+        let Self::Single(shard) = self else {
+            return Box::pin(self.send_for_key_of_cluster(request, commands.build())).await;
+        };
+        let sent = shard.supervisor.begin_for_key(request, |out| commands.encode(out))?;
+        let answer = sent.await;
+        let is_refused = match &answer {
+            Ok(answer) => answer.last.iter().chain(&answer.earlier).any(is_refusal),
+            Err(error) => is_forbidden(error),
+        };
+        if is_refused {
+            shard.supervisor.request_command_check();
+        }
+        let Answer { last, values, record, .. } = answer.map_err(|error| self.to_error(error))?;
+        let command = last.map(|last| last.extract_error().map_err(|error| self.to_error(error)));
+        Ok(KeyReply { command, values, record })
+    }
+
+    async fn send_for_key_of_cluster(
+        &self,
+        request: &KeyRequest<'_>,
+        commands: Vec<Cmd>,
+    ) -> Result<KeyReply> {
+        let partition = request.partition;
+        let mut read = redis::cmd("MGET");
+        read.arg(request.record_name).arg(request.entries);
+        let requests = commands.into_iter().chain([read]).map(|cmd| RoutedCmd { partition, cmd }).collect();
+        let mut answers = self.exchange(requests).await;
+        let Value::Array(items) = answers.pop().unwrap_or_else(|| Err(missing_answer()))? else {
+            return Err(missing_answer());
+        };
+        let mut items = items.into_iter();
+        let record = Some(items.next().unwrap_or_default());
+        let values = [items.next().unwrap_or_default(), items.next().unwrap_or_default()];
+        Ok(KeyReply { command: answers.pop(), values, record })
+    }
+
     /// Sends one command and returns its answer.
     pub(in crate::redis) async fn send(&self, request: RoutedCmd) -> Result<Value> {
         let Self::Single(shard) = self else {
             let mut answers = Box::pin(self.exchange(vec![request])).await;
             return answers.pop().unwrap_or_else(|| Err(missing_answer()));
         };
-        let answer =
-            shard.supervisor.request_channel()?.send(&request.cmd).await.and_then(Value::extract_error);
+        let answer = shard.supervisor.connection()?.send(&request.cmd).await.and_then(Value::extract_error);
         if answer.as_ref().is_err_and(is_forbidden) {
             shard.supervisor.request_command_check();
         }
@@ -211,7 +284,7 @@ impl Topology {
             ErrorKind::Closed if !self.is_closed() => unavailable("the node has left the cluster"),
             _ => error,
         };
-        let answers = shard.supervisor.request_channel().map_err(in_cluster)?.send_all(pipe).await;
+        let answers = shard.supervisor.connection().map_err(in_cluster)?.send_all(pipe).await;
         let answers = answers.map_err(|error| self.to_error(error))?;
         let answers: Vec<_> = answers.into_iter().map(Value::extract_error).collect();
         if answers.iter().any(|answer| answer.as_ref().is_err_and(is_forbidden)) {
@@ -243,6 +316,10 @@ fn add_to_batch(
         batch.pipe.cmd("ASKING");
     }
     batch.pipe.add_command(cmd);
+}
+
+fn is_refusal(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(error) if is_forbidden(&error.clone().into()))
 }
 
 fn missing_answer() -> Error {

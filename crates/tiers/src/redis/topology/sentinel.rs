@@ -62,13 +62,13 @@ impl Sentinel {
     async fn ask(&self, name: &str) -> RedisResult<Election> {
         let mut held = self.connection.lock().await;
         // Taken out while it is in use: a connection whose request was cancelled is not used again.
-        let mut connection = match held.take() {
+        let connection = match held.take() {
             Some(connection) => connection,
             None => Connection::open(&self.address).await?,
         };
         let mut command = redis::cmd("SENTINEL");
         command.arg("MASTER").arg(name);
-        let answer = connection.handle.send_packed_command(&command).await?;
+        let answer = connection.handle.send(&command).await?;
         *held = Some(connection);
         drop(held);
         Election::read(answer.extract_error().map_err(|error| name_forbidden("SENTINEL MASTER", error))?)
