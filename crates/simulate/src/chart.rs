@@ -306,7 +306,7 @@ mod tests {
         let rows = vec![("a < b".to_owned(), vec![1.0, 10.0])];
         let svg = DotChart { title: String::new(), series, rows }.draw();
         // From 0.9 to 11: log10(1 / 0.9) and log10(10 / 0.9) of log10(11 / 0.9), of 550 pixels from 150 on.
-        assert!(svg.contains(r##"cx="173.2" cy="76" r="4.5" fill="#000""##), "{svg}");
+        assert!(svg.contains(r##"cx="173.1" cy="76" r="4.5" fill="#000""##), "{svg}");
         assert!(svg.contains(r##"cx="679.1" cy="76" r="4.5" fill="#888""##), "{svg}");
         assert!(
             svg.contains("a &lt; b") && svg.contains(">5</text>") && !svg.contains(">20</text>"),
