@@ -113,7 +113,7 @@ fn small_entry_of_a_session_stays_in_memory_whatever_it_cost() {
 fn frequency_copies_an_entry_into_memory_only_when_it_is_read() {
     let written = Facts { access: Access::Frequency, ..Facts::new(100 * KIB, Kind::Other) };
     check(written, &all(), (Disk, false, &[File, Memory]));
-    let read = Facts { is_read: true, ..written };
+    let read = Facts { found: Some(Disk), ..written };
     check(read, &all(), (Disk, true, &[File, Memory]));
     check(Facts { bytes: 2 * MIB, ..read }, &all(), (File, false, &[Disk, Memory]));
 }

@@ -58,6 +58,16 @@ impl MemoryPlan {
         Ok(Self { bounds, engine, policy, weigher })
     }
 
+    /// The plan for a cache with tiers. A selector that learns tells what a hit saves, so memory evicts by that
+    /// if no policy is chosen.
+    #[cfg(feature = "_codec")]
+    pub(crate) fn among_tiers(self, settings: &Settings) -> Self {
+        let learns = settings.selector.as_ref().is_some_and(crate::options::SelectorChoice::learns);
+        let is_free = settings.policy.is_none() && self.engine == MemoryEngine::Sharded;
+        let policy = if learns && is_free { Policy::CostAware } else { self.policy };
+        Self { policy, ..self }
+    }
+
     fn store<K, V>(&self, on_departure: Option<OnDeparture<K>>) -> Arc<Store<K, V>>
     where
         K: Hash + Eq + Send + Sync + 'static,

@@ -2,7 +2,9 @@
 //! how long a placement takes.
 //!
 //! `cargo run --release -p larder-simulate --example placement -- [--traces FOLDER] [--only NAME,…]
-//! [--sets NAME,…] [--requests N] [--plots FOLDER]`
+//! [--sets NAME,…] [--requests N] [--plot FILE] [--plots FOLDER]`
+//!
+//! `--plot` draws all rows in one file, `--plots` the course of each row with a slow tier in one of its own.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
 
 use std::hint::black_box;
@@ -11,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use larder::{Adaptive, Facts, Kind, Lesson, Result, Selector, Table, TierFacts, TierKind};
 use larder_simulate::placement::{
-    NAMES, Row, SETS, Scenario, TierSet, bound, chart, generate, means, of_trace, oracle, run, table,
+    NAMES, Row, SETS, Scenario, TierSet, bound, chart, dots, generate, means, of_trace, oracle, run, table,
 };
 use larder_simulate::trace::{TraceOptions, read};
 
@@ -29,13 +31,17 @@ fn main() -> Result<()> {
     {
         for scenario in scenarios(set, &traces, requests)? {
             if only.as_ref().is_none_or(|only| only.contains(&scenario.name)) {
-                let row = simulate(&scenario)?;
+                let row = simulate(&scenario);
                 eprintln!("{}", table(std::slice::from_ref(&row)).lines().last().unwrap_or_default());
                 rows.push(row);
             }
         }
     }
     println!("{}\n{}", table(&rows), means(&rows));
+    if let Some(file) = value("--plot") {
+        let written = std::fs::write(file, dots(&rows).draw());
+        written.unwrap_or_else(|error| println!("{file}: {error}"));
+    }
     if let Some(folder) = plots {
         plot(&folder, &rows);
     }
@@ -95,11 +101,11 @@ fn scenarios(set: &'static TierSet, traces: &Path, requests: usize) -> Result<Ve
     Ok(all)
 }
 
-fn simulate(scenario: &Scenario) -> Result<Row> {
-    let table = run(scenario, &Table)?;
-    let adaptive = run(scenario, &Adaptive::default())?;
-    let oracle = oracle::best(scenario)?;
-    Ok(Row::new(scenario, [table, adaptive, oracle], bound::least(scenario)))
+fn simulate(scenario: &Scenario) -> Row {
+    let table = run(scenario, &Table);
+    let adaptive = run(scenario, &Adaptive::default());
+    let oracle = oracle::best(scenario);
+    Row::new(scenario, [table, adaptive, oracle], bound::least(scenario))
 }
 
 fn plot(folder: &Path, rows: &[Row]) {

@@ -182,6 +182,76 @@ impl Chart {
     }
 }
 
+/// A chart of dots: a row for each name, with a dot for each series, over a logarithmic axis.
+///
+/// ```
+/// use larder_simulate::chart::DotChart;
+///
+/// let series = vec![("Table".to_owned(), "#d55e00"), ("Adaptive".to_owned(), "#000")];
+/// let rows = vec![("small".to_owned(), vec![1.4, 1.0]), ("large".to_owned(), vec![4.0, 1.1])];
+/// let svg = DotChart { title: "time over that of the oracle".to_owned(), series, rows }.draw();
+/// assert!(svg.contains("<circle"));
+/// ```
+#[derive(Clone, Debug)]
+pub struct DotChart {
+    /// The text above the dots.
+    pub title: String,
+    /// The name and the colour of each series, as of SVG. A dot of a later one covers those before it.
+    pub series: Vec<(String, &'static str)>,
+    /// The name of each row, and its value of each series, which is above 0.
+    pub rows: Vec<(String, Vec<f64>)>,
+}
+
+/// The left and the right edge of the area of the dots, and the y of the first row.
+const DOTS: (f64, f64, f64) = (150.0, 700.0, 76.0);
+const ROW_HEIGHT: f64 = 17.0;
+
+impl DotChart {
+    /// The chart as a file.
+    pub fn draw(&self) -> String {
+        let (left, right, top) = DOTS;
+        let bottom = top + self.rows.len() as f64 * ROW_HEIGHT;
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {}\" \
+             font-family=\"sans-serif\" font-size=\"12\">\n\
+             <rect width=\"{WIDTH}\" height=\"{0}\" fill=\"#fff\"/>\n\
+             <text x=\"10\" y=\"20\" font-size=\"14\">{}</text>\n",
+            bottom + 10.0,
+            escaped(&self.title)
+        );
+        for (nth, (name, colour)) in self.series.iter().enumerate() {
+            let (x, text) = (left + nth as f64 * 110.0, left + nth as f64 * 110.0 + 10.0);
+            let _ = writeln!(svg, r#"<circle cx="{x}" cy="40" r="4.5" fill="{colour}"/>"#);
+            let _ = writeln!(svg, r#"<text x="{text}" y="44">{}</text>"#, escaped(name));
+        }
+        let (least, most) = range(self.rows.iter().flat_map(|(_, values)| values.iter().copied()));
+        let axis = Axis { is_log: true, values: (least.min(1.0) * 0.9, most * 1.1), pixels: (left, right) };
+        let powers = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0];
+        for mark in powers.into_iter().filter(|mark| (axis.values.0..=axis.values.1).contains(mark)) {
+            let (x, colour) = (axis.at(mark), if mark == 1.0 { "#888" } else { "#ddd" });
+            let _ = writeln!(svg, r#"<path d="M{x:.1} {}V{bottom}" stroke="{colour}"/>"#, top - 10.0);
+            let _ =
+                writeln!(svg, r#"<text x="{x:.1}" y="{}" text-anchor="middle">{mark}</text>"#, top - 14.0);
+        }
+        for (nth, row) in self.rows.iter().enumerate() {
+            self.draw_row(&mut svg, row, &axis, top + nth as f64 * ROW_HEIGHT);
+        }
+        svg.push_str("</svg>\n");
+        svg
+    }
+
+    fn draw_row(&self, svg: &mut String, (name, values): &(String, Vec<f64>), axis: &Axis, y: f64) {
+        let (left, right, _) = DOTS;
+        let (x, text) = (left - 8.0, y + 4.0);
+        let _ = writeln!(svg, r##"<path d="M{left} {y}H{right}" stroke="#f0f0f0"/>"##);
+        let _ = writeln!(svg, r#"<text x="{x}" y="{text}" text-anchor="end">{}</text>"#, escaped(name));
+        for (value, (_, colour)) in values.iter().zip(&self.series) {
+            let x = axis.at(*value);
+            let _ = writeln!(svg, r#"<circle cx="{x:.1}" cy="{y}" r="4.5" fill="{colour}"/>"#);
+        }
+    }
+}
+
 fn draw_line(svg: &mut String, line: &ChartLine, sizes: &Axis, values: &Axis) {
     let mut points = String::new();
     for (size, value) in &line.points {
@@ -228,6 +298,20 @@ mod tests {
         assert!(svg.contains(r#"<polyline points="48.0,294.2 540.0,220.4""#), "{svg}");
         assert!(svg.contains(r#"<polyline points="48.0,257.3 540.0,36.0""#), "{svg}");
         assert!(svg.contains("a &lt; b &amp; c"), "{svg}");
+    }
+
+    #[test]
+    fn dots_are_at_their_values_on_a_logarithmic_axis() {
+        let series = vec![("one".to_owned(), "#000"), ("two".to_owned(), "#888")];
+        let rows = vec![("a < b".to_owned(), vec![1.0, 10.0])];
+        let svg = DotChart { title: String::new(), series, rows }.draw();
+        // From 0.9 to 11: log10(1 / 0.9) and log10(10 / 0.9) of log10(11 / 0.9), of 550 pixels from 150 on.
+        assert!(svg.contains(r##"cx="173.1" cy="76" r="4.5" fill="#000""##), "{svg}");
+        assert!(svg.contains(r##"cx="679.1" cy="76" r="4.5" fill="#888""##), "{svg}");
+        assert!(
+            svg.contains("a &lt; b") && svg.contains(">5</text>") && !svg.contains(">20</text>"),
+            "{svg}"
+        );
     }
 
     #[test]

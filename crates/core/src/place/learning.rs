@@ -36,7 +36,7 @@ pub enum Lesson<'a> {
         /// How long the call took.
         time: Duration,
     },
-    /// How full a tier beyond memory is; told after every few hundred requests.
+    /// How full a tier is, memory included; told after every few hundred requests.
     Filled {
         /// The tier.
         tier: TierKind,
@@ -68,25 +68,28 @@ pub struct Reckoning {
     pub read: Duration,
     /// What a write to the home takes; zero if the home is memory.
     pub write: Duration,
-    /// Further requests beyond memory for a key that was requested, in thousandths.
+    /// Further requests beyond memory that are expected for the key, in thousandths.
     pub requests_permille: u32,
-    /// What a tier beyond memory saves for a KiB of the entry; `None` if its load cost is not known.
+    /// What those save for a KiB of the entry in a tier beyond memory; `None` if its load cost is not known.
     pub per_kib: Option<Yield>,
+    /// What a hit in memory saves for a KiB of the entry, times the number of requests lately; `None` if its
+    /// load cost is not known and it is at home in memory.
+    pub memory_per_kib: Option<Yield>,
 }
 
-/// What a hit saves for a KiB of an entry, and what it must save. In nanoseconds.
+/// What hits save for a KiB of an entry, and what they must save. In nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Yield {
-    /// What it saves.
+    /// What they save.
     pub saved: i64,
-    /// What it must save: as much as the entries that fit save at least.
+    /// What they must save: as much as the entries that fit save at least.
     pub price: i64,
 }
 
 impl fmt::Display for Yield {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = |nanos: i64| Duration::from_nanos(u64::try_from(nanos).unwrap_or(0));
-        write!(f, "a hit saves {:.1?} a KiB, price {:.1?}", time(self.saved), time(self.price))
+        write!(f, "hits save {:.1?} a KiB, price {:.1?}", time(self.saved), time(self.price))
     }
 }
 
@@ -101,7 +104,8 @@ impl fmt::Display for Reckoning {
         }
         let requests = f64::from(self.requests_permille) / 1000.0;
         write!(f, ", {requests:.1} further requests a key")?;
-        self.per_kib.map_or(Ok(()), |per_kib| write!(f, ", {per_kib}"))
+        self.per_kib.map_or(Ok(()), |per_kib| write!(f, ", {per_kib}"))?;
+        self.memory_per_kib.map_or(Ok(()), |per_kib| write!(f, "; in memory {per_kib}"))
     }
 }
 
@@ -117,11 +121,12 @@ mod tests {
             write: Duration::from_micros(30),
             requests_permille: 4250,
             per_kib: Some(Yield { saved: 9_000, price: 20 }),
+            memory_per_kib: Some(Yield { saved: 500, price: 40 }),
         };
         assert_eq!(
             reckoning.to_string(),
-            "load 2.0ms, read 8.0µs, write 30.0µs, 4.2 further requests a key, a hit saves 9.0µs a KiB, \
-             price 20.0ns"
+            "load 2.0ms, read 8.0µs, write 30.0µs, 4.2 further requests a key, hits save 9.0µs a KiB, \
+             price 20.0ns; in memory hits save 500.0ns a KiB, price 40.0ns"
         );
         let inserted = Reckoning::default();
         assert_eq!(inserted.to_string(), "not loaded, 0.0 further requests a key");

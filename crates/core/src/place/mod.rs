@@ -157,9 +157,9 @@ pub struct Facts {
     pub sharing: Sharing,
     /// The home that the entry, or else the cache, asks for.
     pub home: Option<TierKind>,
-    /// Whether the entry was just read beyond memory, and the placement decides only whether memory keeps a
-    /// copy. False for a write.
-    pub is_read: bool,
+    /// The tier beyond memory that the entry was just read from: the placement decides only whether memory keeps
+    /// a copy. `None` for a write.
+    pub found: Option<TierKind>,
     /// A hash of the key, if it is known: the same for the same key as long as the cache lives.
     pub key: Option<u64>,
     /// The limits of the size classes.
@@ -178,7 +178,7 @@ impl Facts {
             access: Access::default(),
             sharing: Sharing::default(),
             home: None,
-            is_read: false,
+            found: None,
             key: None,
             thresholds: Thresholds::default(),
         }

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use larder_core::key::EncodedKey;
-use larder_core::tier::VersionedFrame;
+use larder_core::tier::{TierKind, VersionedFrame};
 use larder_core::{Bytes, Result};
 use larder_exec::runtime::Runtime;
 use larder_exec::uncancellable;
@@ -55,7 +55,13 @@ impl Engine {
             Ok(Some(bytes)) if uncancellable::is_in_place(bytes.len() as u64) => {
                 let (observation, version) = (&read.observation, read.version);
                 match self.admit(&ReadFrom { stack, handle: first, key: &key, observation, version }, bytes) {
-                    Ok(found) => return Ok(Some(found)),
+                    Ok((found, None)) => return Ok(Some(found)),
+                    Ok((found, Some(to))) => {
+                        let engine = Arc::clone(self);
+                        let moved = async move { engine.move_from_first((&key, hash), to).await };
+                        self.drive::<W, _>(true, moved).await?;
+                        return Ok(Some(found));
+                    }
                     Err(refusal) => FirstAnswer::Refused(refusal),
                 }
             }
@@ -66,6 +72,14 @@ impl Engine {
         }
         let engine = Arc::clone(self);
         self.drive::<W, _>(true, async move { engine.read_on(&key, hash, read, answer).await }).await?
+    }
+
+    async fn move_from_first(self: &Arc<Self>, key: (&EncodedKey, u64), to: TierKind) {
+        if let Some(stack) = &self.stack
+            && let Some(first) = stack.tiers.first()
+        {
+            self.relocate(stack, first, key, to).await;
+        }
     }
 
     /// Goes on with a read whose first tier was asked.

@@ -12,7 +12,7 @@ use larder_core::erased::{AnyLookup, Value};
 use larder_core::frame::{CodecId, Compression, Head};
 use larder_core::key::EncodedKey;
 use larder_core::memory::{Record, StoreFacts};
-use larder_core::place::{HintsUsed, Placement, SizeClass};
+use larder_core::place::{Facts, HintsUsed, Placement, SizeClass};
 use larder_core::stats::HotCount;
 use larder_core::tier::TierKind;
 
@@ -148,7 +148,7 @@ impl Question for Explain {
         {
             self.explanation.tiers.push(handle.kind());
             self.explanation.home = Some(handle.kind());
-            walk.engine.fill(&mut self.explanation, stored);
+            walk.engine.fill(&mut self.explanation, stored, walk.hash);
         }
         Ok(None)
     }
@@ -300,21 +300,16 @@ impl Engine {
         tiers.filter_map(|handle| Some((handle.kind(), handle.inner().trouble()?))).collect()
     }
 
-    fn fill(&self, explanation: &mut Explanation, stored: Stored) {
+    fn fill(&self, explanation: &mut Explanation, stored: Stored, hash: u64) {
         explanation.bytes = Some(stored.value_bytes);
         explanation.stored_bytes = Some(stored.stored_bytes);
         explanation.codec = Some(stored.codec);
         explanation.compression = Some(stored.compression);
-        self.judge_placement(explanation, (stored.value_bytes, stored.load_cost), &stored.terms);
+        let facts = self.facts(stored.value_bytes, stored.load_cost, &stored.terms);
+        self.judge_placement(explanation, Facts { key: Some(hash), ..facts }, &stored.terms);
     }
 
-    fn judge_placement(
-        &self,
-        explanation: &mut Explanation,
-        (bytes, load_cost): (u64, Option<Duration>),
-        terms: &EntryMeta,
-    ) {
-        let facts = self.facts(bytes, load_cost, terms);
+    fn judge_placement(&self, explanation: &mut Explanation, facts: Facts, terms: &EntryMeta) {
         explanation.hints = Some(self.hints.used(terms.hints));
         explanation.class = Some(facts.class());
         explanation.placement = self.stack.as_ref().map(|stack| self.place(stack, &facts));
@@ -332,7 +327,8 @@ impl Engine {
         {
             explanation.bytes = Some(bytes);
             let terms = record.terms.map_or(EntryMeta::PLAIN, |terms| terms.written().clone());
-            self.judge_placement(explanation, (bytes, None), &terms);
+            let facts = Facts { key: self.fact_key(&key), ..self.facts(bytes, None, &terms) };
+            self.judge_placement(explanation, facts, &terms);
         }
     }
 

@@ -5,6 +5,7 @@ pub(crate) mod explain;
 pub(crate) mod on_thread;
 pub(crate) mod promotion;
 pub(crate) mod refusal;
+pub(crate) mod relocation;
 pub(crate) mod walk;
 
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use larder_core::events::Event;
 use larder_core::frame::{CodecId, Head, Header};
 use larder_core::key::EncodedKey;
 use larder_core::memory::Record;
-use larder_core::place::Facts;
+use larder_core::place::{Facts, Placement};
 use larder_core::stats::HotCount;
 use larder_core::tier::{EntryVersion, TierKind, VersionedFrame};
 use larder_core::{Bytes, Result};
@@ -216,12 +217,16 @@ impl Engine {
         (read.precondition, found)
     }
 
-    /// Checks a frame, and copies it into memory if its placement says so. Counts and removes a
+    /// Checks a frame, and copies it into memory or moves it if its placement says so. Counts and removes a
     /// frame that must not be served; the error tells whether it was removed.
     async fn accept(self: &Arc<Self>, from: &ReadFrom<'_>, hash: u64, bytes: Bytes) -> Result<Found, bool> {
         uncancellable::if_large(bytes.len() as u64).await;
         match self.admit(from, bytes) {
-            Ok(found) => Ok(found),
+            Ok((found, None)) => Ok(found),
+            Ok((found, Some(to))) => {
+                Box::pin(self.relocate(from.stack, from.handle, (from.key, hash), to)).await;
+                Ok(found)
+            }
             Err(refusal) => Err(self.end_refused((from.key, hash), (from.stack, from.handle), refusal).await),
         }
     }
@@ -241,8 +246,8 @@ impl Engine {
     }
 
     /// Checks a frame, and copies it into memory if its placement says so. Counts a frame that must not be
-    /// served.
-    fn admit(&self, from: &ReadFrom<'_>, bytes: Bytes) -> Result<Found, Refusal> {
+    /// served. Also returns the tier to which it is to be moved, if any.
+    fn admit(&self, from: &ReadFrom<'_>, bytes: Bytes) -> Result<(Found, Option<TierKind>), Refusal> {
         let ReadFrom { stack, handle, key, observation, version } = *from;
         let identity = version.map_or(0, |_| identity(&bytes));
         match self.judge(stack, handle, bytes, key) {
@@ -251,11 +256,11 @@ impl Engine {
                 Err(Refusal::Over)
             }
             Ok(found) => {
-                if let Some(observation) = observation {
+                let moves_to = observation.as_ref().and_then(|observation| {
                     let checked = version.and_then(|begun| self.coherence.finish_copy(begun, identity));
-                    self.promote(from, &found, observation, checked);
-                }
-                Ok(found)
+                    self.promote(from, &found, observation, checked)
+                });
+                Ok((found, moves_to))
             }
             Err(error) => {
                 note_refusal(handle, key, &error);
@@ -279,21 +284,24 @@ impl Engine {
     }
 
     /// Copies a found entry into memory, if its placement says so. `checked` is the version that validates the
-    /// copy.
+    /// copy. Returns the tier to which the entry is to be moved, if any.
     fn promote(
         &self,
         from: &ReadFrom<'_>,
         found: &Found,
         observation: &KeyEpoch,
         checked: Option<EntryVersion>,
-    ) {
+    ) -> Option<TierKind> {
         let Decoded { value, header, terms, .. } = &found.decoded;
         if found.freshness != Freshness::Fresh || !self.copy_pays(from.handle) {
-            return;
+            return None;
         }
-        let facts = Facts { is_read: true, ..self.facts(header.value_len, header.load_cost, terms) };
+        let facts = self.facts(header.value_len, header.load_cost, terms);
+        let facts = Facts { found: Some(from.handle.kind()), ..facts };
         // All code of the user runs before the guard is taken.
-        let Some(key) = self.key_to_promote(from, facts) else { return };
+        let (placement, key) = self.place_read(from, facts);
+        let moves_to = self.new_home(from.handle, &placement);
+        let Some(key) = key else { return moves_to };
         let bytes = header.value_len + from.key.as_bytes().len() as u64;
         let weight = self.weight(&key, value.as_ref(), bytes);
         let record = Record {
@@ -310,7 +318,7 @@ impl Engine {
             weight,
             home: found.tier,
             checked,
-            cost: reload_cost(found.tier, header.load_cost),
+            cost: reload_cost(found.tier, &placement, header.load_cost),
         };
         let name = self.events.name(&key);
         match observation.claim() {
@@ -323,6 +331,7 @@ impl Engine {
             }
             None => self.counters.superseded.increment(),
         }
+        moves_to
     }
 
     /// Returns whether a read from this tier is copied into memory, if its placement says so. A tier that is far
@@ -337,18 +346,19 @@ impl Engine {
             })
     }
 
-    /// Returns the key of an entry that was read, if its placement says that memory gets a copy.
-    fn key_to_promote(&self, from: &ReadFrom<'_>, mut facts: Facts) -> Option<Key> {
+    /// Returns the placement of an entry that was read, and its key if memory gets a copy.
+    fn place_read(&self, from: &ReadFrom<'_>, mut facts: Facts) -> (Placement, Option<Key>) {
         let ReadFrom { stack, key: encoded, .. } = *from;
+        let decode = || stack.keys.decode(encoded.as_bytes()).ok();
         if self.pupil.is_none() {
-            let is_copied = self.place(stack, &facts).in_memory();
-            return is_copied.then(|| stack.keys.decode(encoded.as_bytes()).ok()).flatten();
+            let placement = self.place(stack, &facts);
+            return (placement, placement.in_memory().then(decode).flatten());
         }
-        let key = stack.keys.decode(encoded.as_bytes()).ok()?;
-        facts.key = self.fact_key(&key);
-        let is_copied = self.place(stack, &facts).in_memory();
-        self.teach_request(&facts, Some(from.handle.kind()));
-        is_copied.then_some(key)
+        let key = decode();
+        facts.key = key.as_ref().and_then(|key| self.fact_key(key));
+        let placement = self.place(stack, &facts);
+        self.teach_request(&facts, facts.found);
+        (placement, key.filter(|_| placement.in_memory()))
     }
 }
 

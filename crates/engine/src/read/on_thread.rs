@@ -60,7 +60,11 @@ impl Engine {
                     let observation = &observation;
                     let from = ReadFrom { stack, handle, key: encoded, observation, version: None };
                     match self.admit(&from, bytes) {
-                        Ok(found) => return Ok(Some(found)),
+                        Ok((found, None)) => return Ok(Some(found)),
+                        Ok((found, Some(to))) => {
+                            block_on(Box::pin(self.relocate(stack, handle, (encoded, hash()), to)));
+                            return Ok(Some(found));
+                        }
                         Err(_) => drop(block_on(Box::pin(self.drop_gone(stack, handle, encoded, hash())))),
                     }
                 }

@@ -40,7 +40,7 @@ impl Hints {
             access: access.value,
             sharing,
             home: home.value,
-            is_read: false,
+            found: None,
             key: None,
             thresholds,
         }

@@ -66,6 +66,8 @@ impl Engine {
     }
 
     fn teach_usage(&self, pupil: &Pupil) {
+        let (usage, capacity) = (self.memory.usage(), self.memory.bounds().bytes);
+        pupil.selector.learn(Lesson::Filled { tier: TierKind::Memory, usage, capacity });
         for handle in self.tiers() {
             let (tier, usage) = (handle.kind(), handle.inner().usage());
             let frame_max = handle.facts().capability.frame_bytes_max;

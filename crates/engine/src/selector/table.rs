@@ -267,7 +267,7 @@ fn copies(facts: &Facts) -> bool {
     match facts.access {
         Access::WriteHeavy => false,
         Access::ReadHeavy => facts.class() <= SizeClass::Large,
-        Access::Frequency => facts.is_read && facts.class() <= SizeClass::Medium,
+        Access::Frequency => facts.found.is_some() && facts.class() <= SizeClass::Medium,
         _ => facts.class() <= SizeClass::Medium,
     }
 }

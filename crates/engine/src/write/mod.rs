@@ -361,7 +361,7 @@ impl Engine {
         }
     }
 
-    fn note_moved(&self, key: &EncodedKey, from: TierKind, to: TierKind) {
+    pub(crate) fn note_moved(&self, key: &EncodedKey, from: TierKind, to: TierKind) {
         self.counters.moves.increment();
         self.emit_of(key, |key| Event::Moved { key, from, to });
     }

@@ -124,13 +124,16 @@ pub(crate) struct Plan {
 const REREAD_LOCAL: Duration = Duration::from_micros(100);
 const REREAD_SHARED: Duration = Duration::from_millis(1);
 
-/// Returns what it costs to have an entry in memory again: a load, or a read of its home tier.
-pub(crate) fn reload_cost(home: TierKind, load_cost: Option<Duration>) -> ReloadCost {
+/// Returns what it costs to have an entry in memory again: a load, or a read of its home tier. A selector that
+/// measures knows how long that takes.
+pub(crate) fn reload_cost(home: TierKind, placement: &Placement, load_cost: Option<Duration>) -> ReloadCost {
     let load_cost = load_cost.unwrap_or(Duration::ZERO);
-    ReloadCost::of(match home {
-        TierKind::Memory | TierKind::Null => load_cost,
-        TierKind::Redis => load_cost.min(REREAD_SHARED),
-        _ => load_cost.min(REREAD_LOCAL),
+    let measured = placement.reckoning.map(|reckoning| reckoning.read).filter(|read| !read.is_zero());
+    ReloadCost::of(match (home, measured) {
+        (TierKind::Memory | TierKind::Null, _) => load_cost,
+        (_, Some(read)) => read,
+        (TierKind::Redis, None) => load_cost.min(REREAD_SHARED),
+        (_, None) => load_cost.min(REREAD_LOCAL),
     })
 }
 

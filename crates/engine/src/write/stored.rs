@@ -67,7 +67,7 @@ impl Engine {
                 // Other nodes do not know of the entry, so their notices do not confirm the copy.
                 let copy_tag = copy_tag.map(|copy_tag| if is_told { copy_tag } else { CopyTag::UNHEARD });
                 let checked = copy_tag.and_then(|copy_tag| copy_tag.of(identity));
-                let cost = reload_cost(placement.home, load_cost);
+                let cost = reload_cost(placement.home, &placement, load_cost);
                 let home = placement.home;
                 let terms = self.expiry.live(&self.terms_in(home, terms, created));
                 let record = Record { value, created, stamp, terms, weight, home, checked, cost };

@@ -153,7 +153,7 @@ impl Engine {
 
     /// Returns the parts of a frame if it may be served. A frame that may not is left for the next
     /// read to remove.
-    fn fresh_parts(
+    pub(crate) fn fresh_parts(
         &self,
         handle: &TierHandle,
         bytes: &Bytes,

@@ -288,7 +288,8 @@ where
         self
     }
 
-    /// The eviction policy of memory. Default [`Policy::Auto`].
+    /// The eviction policy of memory. Default [`Policy::Auto`], and [`Policy::CostAware`] with a selector that
+    /// learns.
     #[doc(alias = "eviction_policy")]
     pub fn policy(self, policy: Policy) -> Self {
         self.with(|settings| settings.policy = Some(policy))
@@ -456,7 +457,8 @@ impl Untyped {
         if let Some(bytes) = bytes {
             within("memory_bytes", bytes, MEMORY_BYTES, "bytes")?;
         }
-        MemoryPlan::new(Bounds { entries, bytes }, settings, self.weigher.take()).map(Some)
+        let plan = MemoryPlan::new(Bounds { entries, bytes }, settings, self.weigher.take())?;
+        Ok(Some(plan.among_tiers(settings)))
     }
 }
 

@@ -31,6 +31,16 @@ impl SelectorChoice {
         }
     }
 
+    /// Whether the selector learns.
+    #[cfg(feature = "_codec")]
+    pub(crate) fn learns(&self) -> bool {
+        match self {
+            Self::Table => false,
+            Self::Adaptive => true,
+            Self::Given(selector) => selector.learns(),
+        }
+    }
+
     /// The selector of one cache.
     #[cfg(feature = "_codec")]
     pub(crate) fn make(self) -> Arc<dyn Selector> {

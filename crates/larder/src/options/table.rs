@@ -116,7 +116,7 @@ table! {
     }
     policy: Policy {
         says: "which entries leave memory first", takes: "a word",
-        allowed: "auto, tiny_lfu, lru, lfu, s3_fifo, sieve, fifo, random, cost_aware", default: "auto",
+        allowed: "auto, tiny_lfu, lru, lfu, s3_fifo, sieve, fifo, random, cost_aware", default: "auto; cost_aware with the selector adaptive",
         tiers: "memory", cost: "nothing; the hit ratio depends on it",
         parse: |text| values::choice(values::POLICIES, text), valid: |_| true,
         show: |policy| values::word(values::POLICIES, policy),
@@ -175,7 +175,7 @@ table! {
     selector: SelectorChoice {
         says: "what decides the tier of each entry", takes: "a word",
         allowed: "table, adaptive", default: "table",
-        tiers: "all", cost: "adaptive takes 70 KiB",
+        tiers: "all", cost: "adaptive takes 160 KiB",
         parse: SelectorChoice::parse, valid: |_| true, show: SelectorChoice::to_string,
     }
     persistence: Persistence {

@@ -8,10 +8,9 @@
 //! the highest value are searched. It is the bound PFOO-L (Berger, Beckmann and Harchol-Balter, "Practical
 //! Bounds on Optimal Caching with Variable Object Sizes", SIGMETRICS 2018), for two levels with writes.
 
-use super::Scenario;
 use super::oracle::next_requests;
-use super::vary;
 use super::world::MEMORY_HIT;
+use super::{Factor, Scenario};
 
 /// Steps of the search for each price.
 const STEPS: usize = 9;
@@ -63,11 +62,14 @@ fn dual(scenario: &Scenario, next: &[u32], (memory_price, stored_price): (f64, f
             let stored = if state < 2 { 0.0 } else { stored_price * entry.bytes as f64 };
             *after = costs[state] + (memory + stored) * held;
         }
-        let cost = |tier: usize| {
-            let (read, write) = scenario.set.tiers[tier].cost(entry.bytes);
+        let mut tier_costs = [(0.0, 0.0); 8];
+        for (tier, cost) in tier_costs[..tiers].iter_mut().enumerate() {
+            let (read, write) = scenario.cost(key, tier);
             let slow = scenario.slowness(tier, at);
-            (read * slow * vary(at, 3), write * slow * vary(at, 4))
-        };
+            let factor = |of| slow * scenario.factor(at, of);
+            *cost = (read * factor(Factor::Read), write * factor(Factor::Write));
+        }
+        let cost = |tier: usize| tier_costs[tier];
         let cheapest = |from: usize, can_write: bool| {
             let kept = (0..states).filter(|to| *to < 2 || to >> 1 == from >> 1).map(|to| after[to]);
             let written = (2..states).filter(|to| can_write && to >> 1 != from >> 1);

@@ -2,7 +2,7 @@
 
 use crate::Workload;
 
-use super::{EntrySpec, Scenario, Slowdown, TierSet, mix};
+use super::{EntrySpec, Scenario, Slowdown, TierSet, Times, mix};
 
 /// Every generator.
 pub const NAMES: [&str; 9] =
@@ -171,6 +171,7 @@ fn scenario(name: &str, recipe: Recipe, requests: Vec<u32>, set: &'static TierSe
         about: recipe.about.to_owned(),
         memory_bytes: room(recipe.room.0),
         storage_bytes: room(recipe.room.1),
+        times: Times::new(requests.len(), &entries, set),
         requests,
         entries,
         set,

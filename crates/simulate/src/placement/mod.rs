@@ -14,7 +14,7 @@ mod tiers;
 mod world;
 
 pub use generators::{NAMES, generate, of_trace};
-pub use report::{Row, chart, means, table};
+pub use report::{Row, chart, dots, means, table};
 pub use tiers::{SETS, TierModel, TierSet};
 pub use world::{Simulated, run};
 
@@ -55,12 +55,56 @@ pub struct Scenario {
     pub set: &'static TierSet,
     /// Whether the first tier of the set becomes slow.
     pub slowdown: Option<Slowdown>,
+    /// What does not change from one simulation to the next.
+    times: Times,
+}
+
+/// The times of a scenario, computed once: simulations ask for them many times.
+#[derive(Clone, Debug, Default)]
+struct Times {
+    /// Nanoseconds of a read and of a write, for each entry and tier.
+    costs: Vec<(f64, f64)>,
+    /// The factor of a request on a load, an absence, a read and a write.
+    factors: Vec<[f32; 4]>,
+}
+
+/// What a factor is for: its position among those of a request.
+#[derive(Clone, Copy)]
+pub(crate) enum Factor {
+    Load,
+    Absence,
+    Read,
+    Write,
+}
+
+impl Times {
+    fn new(requests: usize, entries: &[EntrySpec], set: &TierSet) -> Self {
+        let of_entry = |entry: &EntrySpec| {
+            let bytes = entry.bytes;
+            set.tiers.iter().map(move |tier| tier.cost(bytes))
+        };
+        let factors = |at| [1, 2, 3, 4].map(|purpose| vary(at, purpose) as f32);
+        Self {
+            costs: entries.iter().flat_map(of_entry).collect(),
+            factors: (0..requests).map(factors).collect(),
+        }
+    }
 }
 
 impl Scenario {
     /// Nanoseconds of a load. Loads vary by a third, in each simulation alike.
     pub(crate) fn load(&self, at: usize) -> f64 {
-        self.entries[self.requests[at] as usize].load * vary(at, 1)
+        self.entries[self.requests[at] as usize].load * self.factor(at, Factor::Load)
+    }
+
+    /// Nanoseconds of a read and of a write of an entry in a tier, without variation.
+    pub(crate) fn cost(&self, key: u32, tier: usize) -> (f64, f64) {
+        self.times.costs[key as usize * self.set.tiers.len() + tier]
+    }
+
+    /// What the time of a call is multiplied by at a request.
+    pub(crate) fn factor(&self, at: usize, of: Factor) -> f64 {
+        f64::from(self.times.factors[at][of as usize])
     }
 
     /// What a tier takes at a request, beside its variation.
@@ -78,7 +122,7 @@ impl Scenario {
 }
 
 /// A factor from two thirds to one and a half, the same for the same request and purpose.
-pub(crate) fn vary(at: usize, purpose: u64) -> f64 {
+fn vary(at: usize, purpose: u64) -> f64 {
     let mixed = mix((at as u64) << 3 | purpose);
     let share = (mixed >> 11) as f64 / (1_u64 << 53) as f64;
     1.5_f64.powf(share * 2.0 - 1.0)

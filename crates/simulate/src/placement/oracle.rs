@@ -1,12 +1,12 @@
 //! Placements that know the future.
 //!
-//! The oracle decides what a selector decides: home, copy in memory, and admission. It knows when each key is
-//! asked for again, what each load will take, and when a tier becomes slow. It does not choose what memory and
-//! the tiers evict. For each price of a byte in memory and beyond it, an entry is placed where it saves most
+//! The oracle decides what a selector decides: home, copy in memory, admission, and moves. It knows when each
+//! key is asked for again, what each load will take, and when a tier becomes slow. It does not choose what memory
+//! and the tiers evict, but the better of two policies of memory. For each price of a byte in memory and beyond it, an entry is placed where it saves most
 //! until its next requests, less the price of its bytes for that time. The prices are those of the run that
 //! takes the least time in a search. So it is a strong heuristic, not a bound: [`bound`](super::bound) is one.
 
-use larder::{Facts, Lesson, Placement, Result, Selector, Sharing, Table, TierFacts, TierKind};
+use larder::{Facts, Lesson, Placement, Policy, Selector, Sharing, Table, TierFacts, TierKind};
 
 use super::Scenario;
 use super::world::{Decider, MEMORY_HIT, Simulated, run, run_with};
@@ -29,29 +29,40 @@ pub(crate) fn next_requests(scenario: &Scenario) -> Vec<u32> {
 }
 
 /// The best outcome of the oracle, which is at most that of [`Table`].
-///
-/// # Errors
-/// A size of memory that Larder does not allow.
-pub fn best(scenario: &Scenario) -> Result<Simulated> {
+pub fn best(scenario: &Scenario) -> Simulated {
     let next = next_requests(scenario);
     let prices = Prices::of(scenario, &next);
-    let mut best = run(scenario, &Table)?;
+    let by_policy = [Policy::Auto, Policy::CostAware].map(|policy| {
+        let replay = |memory, stored| {
+            let mut oracle =
+                Oracle { scenario, next: &next, policy, memory_price: memory, stored_price: stored };
+            run_with(scenario, &mut oracle)
+        };
+        best_of(&prices, replay)
+    });
+    let all = by_policy.into_iter().chain([run(scenario, &Table)]);
+    all.min_by(|one, other| one.total.total_cmp(&other.total)).unwrap_or_default()
+}
+
+/// The best outcome of a search for both prices.
+fn best_of(prices: &Prices, replay: impl Fn(f64, f64) -> Simulated) -> Simulated {
     let (mut memory, mut stored) = (0.0, 0.0);
+    let mut best = replay(memory, stored);
     for is_last in [false, true] {
         for price in &prices.stored {
-            let outcome = run_with(scenario, &mut Oracle::new(scenario, &next, (memory, *price)))?;
+            let outcome = replay(memory, *price);
             if outcome.total < best.total {
                 (best, stored) = (outcome, *price);
             }
         }
         for price in prices.memory.iter().filter(|_| !is_last) {
-            let outcome = run_with(scenario, &mut Oracle::new(scenario, &next, (*price, stored)))?;
+            let outcome = replay(*price, stored);
             if outcome.total < best.total {
                 (best, memory) = (outcome, *price);
             }
         }
     }
-    Ok(best)
+    best
 }
 
 /// Prices to try, in nanoseconds a byte and request.
@@ -67,8 +78,8 @@ impl Prices {
             let key = scenario.requests[at];
             let entry = scenario.entries[key as usize];
             let distance = (*next as usize - at) as f64;
-            let read =
-                scenario.set.tiers.iter().map(|tier| tier.cost(entry.bytes).0).fold(f64::INFINITY, f64::min);
+            let reads = (0..scenario.set.tiers.len()).map(|tier| scenario.cost(key, tier).0);
+            let read = reads.fold(f64::INFINITY, f64::min);
             memory.push(read.min(entry.load) / (scenario.weight(key) as f64 * distance));
             stored.push(entry.load / (entry.bytes as f64 * distance));
         }
@@ -85,20 +96,18 @@ fn quantiles(mut values: Vec<f64>) -> Vec<f64> {
 struct Oracle<'a> {
     scenario: &'a Scenario,
     next: &'a [u32],
+    policy: Policy,
     memory_price: f64,
     stored_price: f64,
 }
 
-impl<'a> Oracle<'a> {
-    fn new(scenario: &'a Scenario, next: &'a [u32], (memory_price, stored_price): (f64, f64)) -> Self {
-        Self { scenario, next, memory_price, stored_price }
-    }
-
-    /// What a tier saves by the entry until requests become too rare, with a write now.
-    fn saved_by(&self, at: usize, tier: usize) -> f64 {
-        let (key, model) = (self.scenario.requests[at], &self.scenario.set.tiers[tier]);
+impl Oracle<'_> {
+    /// What a tier saves by the entry until requests become too rare, with a write now unless it has the entry.
+    fn saved_by(&self, (at, found): (usize, Option<usize>), tier: usize) -> f64 {
+        let key = self.scenario.requests[at];
         let bytes = self.scenario.entries[key as usize].bytes;
-        let (read, write) = model.cost(bytes);
+        let (read, write) = self.scenario.cost(key, tier);
+        let write = if found == Some(tier) { 0.0 } else { write };
         let mut saved = -write * self.scenario.slowness(tier, at);
         let mut best = saved;
         let mut now = at;
@@ -127,6 +136,14 @@ impl<'a> Oracle<'a> {
 }
 
 impl Decider for Oracle<'_> {
+    fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    fn moves(&self) -> bool {
+        true
+    }
+
     fn place(
         &mut self,
         (at, found): (usize, Option<usize>),
@@ -137,17 +154,19 @@ impl Decider for Oracle<'_> {
         let allowed = |kind: TierKind| base.home == kind || base.alternatives.contains(kind);
         let models = &self.scenario.set.tiers;
         let taken = (0..models.len()).filter(|tier| allowed(models[*tier].kind));
-        let best =
-            taken.map(|tier| (tier, self.saved_by(at, tier))).max_by(|one, other| one.1.total_cmp(&other.1));
-        // What others share has to be stored.
-        let is_free = self.scenario.set.sharing == Sharing::Threads;
-        let home = found.or_else(|| best.filter(|(_, saved)| !is_free || *saved > 0.0).map(|(tier, _)| tier));
+        let best = taken
+            .map(|tier| (tier, self.saved_by((at, found), tier)))
+            .max_by(|one, other| one.1.total_cmp(&other.1));
+        // What others share has to be stored, and an entry that a tier has is at least there.
+        let is_free = self.scenario.set.sharing == Sharing::Threads && found.is_none();
+        let home = best.filter(|(_, saved)| !is_free || *saved > 0.0).map(|(tier, _)| tier).or(found);
         let next = self.next[at];
         let fits = tiers[0].capability.frame_bytes_max >= facts.bytes + 1024;
         match home {
             Some(tier) => {
                 let then = if next == NEVER { at } else { next as usize };
-                let read = models[tier].cost(facts.bytes).0 * self.scenario.slowness(tier, then);
+                let key = self.scenario.requests[at];
+                let read = self.scenario.cost(key, tier).0 * self.scenario.slowness(tier, then);
                 let copy = fits && tiers[1 + tier].coherent && self.is_worth_memory(at, read);
                 Placement { home: models[tier].kind, copy_in_memory: copy, rule: "oracle", ..base }
             }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::chart::{Chart, ChartLine, Scale, Style};
+use crate::chart::{Chart, ChartLine, DotChart, Scale, Style};
 
 use super::{Scenario, Simulated};
 
@@ -101,6 +101,17 @@ pub fn means(rows: &[Row]) -> String {
         mean(&|row| row.oracle.total / row.bound),
         most(&|row| row.oracle.total / row.bound),
     )
+}
+
+/// The times of `Table` and of `Adaptive` over that of the oracle, for all rows.
+pub fn dots(rows: &[Row]) -> DotChart {
+    let series = [("oracle", "#bbb"), ("Table", "#d55e00"), ("Adaptive", "#000")];
+    let values = |row: &Row| std::iter::once(1.0).chain(row.ratios()).collect();
+    DotChart {
+        title: "time of all requests, over that of placements that know the future".to_owned(),
+        series: series.map(|(name, colour)| (name.to_owned(), colour)).into(),
+        rows: rows.iter().map(|row| (format!("{}, {}", row.name, row.set), values(row))).collect(),
+    }
 }
 
 /// The time of each window of a scenario over the requests, in microseconds a request.

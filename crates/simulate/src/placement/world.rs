@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use larder::{Cache, Facts, Kind, Lesson, Placement, Result, Selector, TierFacts, TierKind, Usage};
+use larder::{Facts, Kind, Lesson, Placement, Selector, TierFacts, TierKind, Usage};
+
+use larder_core::clock::Time;
+use larder_core::memory::{Bounds, MemoryStore, Record, ReloadCost};
+use larder_tiers::memory::{Policy, ShardedStore};
 
 use super::store::Storage;
-use super::{Scenario, mix, vary};
+use super::{Factor, Scenario, mix};
 
 /// Nanoseconds of a hit in memory, and of an insert.
 pub(crate) const MEMORY_HIT: f64 = 150.0;
@@ -48,6 +52,12 @@ impl Simulated {
 
 /// Who decides in a simulation.
 pub(crate) trait Decider {
+    /// The eviction policy of memory.
+    fn policy(&self) -> Policy;
+
+    /// Whether an entry that was read moves to another tier, if the placement says so.
+    fn moves(&self) -> bool;
+
     /// Places the entry of the request at this position, which this tier had or which was loaded.
     fn place(&mut self, request: (usize, Option<usize>), facts: &Facts, tiers: &[TierFacts]) -> Placement;
 
@@ -58,6 +68,14 @@ pub(crate) trait Decider {
 struct BySelector<'a>(&'a dyn Selector);
 
 impl Decider for BySelector<'_> {
+    fn policy(&self) -> Policy {
+        if self.0.learns() { Policy::CostAware } else { Policy::Auto }
+    }
+
+    fn moves(&self) -> bool {
+        self.0.learns()
+    }
+
     fn place(&mut self, _: (usize, Option<usize>), facts: &Facts, tiers: &[TierFacts]) -> Placement {
         self.0.place(facts, tiers)
     }
@@ -67,25 +85,23 @@ impl Decider for BySelector<'_> {
     }
 }
 
-/// Replays a scenario with a selector. Memory is the memory store of Larder with the default policy.
-///
-/// # Errors
-/// A size of memory that Larder does not allow.
-pub fn run(scenario: &Scenario, selector: &dyn Selector) -> Result<Simulated> {
+/// Replays a scenario with a selector. Memory is the memory store of Larder with the policy that a cache with
+/// this selector has by default.
+pub fn run(scenario: &Scenario, selector: &dyn Selector) -> Simulated {
     run_with(scenario, &mut BySelector(selector))
 }
 
-pub(crate) fn run_with(scenario: &Scenario, decide: &mut dyn Decider) -> Result<Simulated> {
-    let mut world = World::new(scenario)?;
+pub(crate) fn run_with(scenario: &Scenario, decide: &mut dyn Decider) -> Simulated {
+    let mut world = World::new(scenario, decide.policy());
     for at in 0..scenario.requests.len() {
         world.request(at, decide);
     }
-    Ok(world.outcome)
+    world.outcome
 }
 
 struct World<'a> {
     scenario: &'a Scenario,
-    memory: Cache<u32, u32>,
+    memory: ShardedStore<u32, ()>,
     store: Storage,
     tiers: Vec<TierFacts>,
     outcome: Simulated,
@@ -93,8 +109,8 @@ struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    fn new(scenario: &'a Scenario) -> Result<Self> {
-        let memory = larder::mcache::<u32, u32>("placement").memory_bytes(scenario.memory_bytes);
+    fn new(scenario: &'a Scenario, policy: Policy) -> Self {
+        let memory = ShardedStore::new(Bounds::bytes(scenario.memory_bytes), policy);
         let set = scenario.set;
         let memory_facts = TierFacts::of_memory(scenario.memory_bytes / 4 - 128);
         let tiers = set.tiers.iter().map(|tier| {
@@ -105,14 +121,14 @@ impl<'a> World<'a> {
             });
             facts
         });
-        Ok(Self {
+        Self {
             scenario,
-            memory: memory.weigher(|_, weight| *weight).build()?,
+            memory,
             store: Storage::new(scenario.storage_bytes, scenario.entries.len(), set.tiers.len()),
             tiers: std::iter::once(memory_facts).chain(tiers).collect(),
             outcome: Simulated::default(),
             beyond: 0,
-        })
+        }
     }
 
     fn request(&mut self, at: usize, decide: &mut dyn Decider) {
@@ -134,30 +150,48 @@ impl<'a> World<'a> {
             Some(_) => self.scenario.entries[key as usize].load,
             None => load,
         };
-        let facts = self.facts(key, hash, cost, found.is_some());
+        let facts = self.facts(key, hash, cost, found);
         match found {
             Some(tier) => nanos += self.read(at, key, tier, decide),
             None => nanos += load,
         }
         let placement = decide.place((at, found), &facts, &self.tiers);
-        let found_in = found.map(|tier| self.scenario.set.tiers[tier].kind);
-        decide.learn(Lesson::Requested { facts: &facts, found: found_in });
-        if found.is_none() {
+        decide.learn(Lesson::Requested { facts: &facts, found: facts.found });
+        let home = self.scenario.set.tiers.iter().position(|tier| tier.kind == placement.home);
+        if found.is_none() || (decide.moves() && home.is_some_and(|_| home != found)) {
             nanos += self.write(at, key, placement, decide);
         }
         let is_in_memory = placement.home == TierKind::Memory || placement.copy_in_memory;
         if is_in_memory {
             nanos += MEMORY_INSERT;
-            self.memory.insert(key, u32::try_from(self.scenario.weight(key)).unwrap_or(u32::MAX));
+            let read = |tier| self.scenario.cost(key, tier).0 * self.scenario.slowness(tier, at);
+            let measured = placement.reckoning.map(|reckoning| reckoning.read.as_nanos() as f64);
+            self.copy(key, placement.home, home.map_or(cost, |tier| measured.unwrap_or_else(|| read(tier))));
         }
         self.outcome.add(at, nanos);
     }
 
-    fn facts(&self, key: u32, hash: u64, load: f64, is_read: bool) -> Facts {
+    /// Copies an entry into memory, of which a hit saves so many nanoseconds.
+    fn copy(&self, key: u32, home: TierKind, saved: f64) {
+        let weight = u32::try_from(self.scenario.weight(key)).unwrap_or(u32::MAX);
+        let record = Record {
+            value: Some(()),
+            created: Time::from_millis(0),
+            stamp: 0,
+            terms: None,
+            weight,
+            home,
+            checked: None,
+            cost: ReloadCost::of(Duration::from_nanos(saved as u64)),
+        };
+        self.memory.insert(key, record);
+    }
+
+    fn facts(&self, key: u32, hash: u64, load: f64, found: Option<usize>) -> Facts {
         let mut facts = Facts::new(self.scenario.entries[key as usize].bytes, Kind::Other);
         facts.load_cost = Some(Duration::from_nanos(load as u64));
         facts.sharing = self.scenario.set.sharing;
-        facts.is_read = is_read;
+        facts.found = found.map(|tier| self.scenario.set.tiers[tier].kind);
         facts.key = Some(hash);
         facts
     }
@@ -166,7 +200,10 @@ impl<'a> World<'a> {
     fn walk(&self, at: usize, key: u32) -> f64 {
         let asked = self.store.tier(key).unwrap_or(self.scenario.set.tiers.len());
         let absent = |tier: usize| {
-            self.scenario.set.tiers[tier].absent * 1e3 * self.scenario.slowness(tier, at) * vary(at, 2)
+            self.scenario.set.tiers[tier].absent
+                * 1e3
+                * self.scenario.slowness(tier, at)
+                * self.scenario.factor(at, Factor::Absence)
         };
         (0..asked).map(absent).sum()
     }
@@ -176,7 +213,8 @@ impl<'a> World<'a> {
         self.store.note_read(key);
         let bytes = self.scenario.entries[key as usize].bytes;
         let model = &self.scenario.set.tiers[tier];
-        let nanos = model.cost(bytes).0 * self.scenario.slowness(tier, at) * vary(at, 3);
+        let factor = self.scenario.slowness(tier, at) * self.scenario.factor(at, Factor::Read);
+        let nanos = self.scenario.cost(key, tier).0 * factor;
         decide.learn(Lesson::Read { tier: model.kind, bytes, time: Duration::from_nanos(nanos as u64) });
         nanos
     }
@@ -185,13 +223,17 @@ impl<'a> World<'a> {
         let mut models = self.scenario.set.tiers.iter();
         let Some(tier) = models.position(|model| model.kind == placement.home) else { return 0.0 };
         let (model, bytes) = (&self.scenario.set.tiers[tier], self.scenario.entries[key as usize].bytes);
-        let nanos = model.cost(bytes).1 * self.scenario.slowness(tier, at) * vary(at, 4);
+        let factor = self.scenario.slowness(tier, at) * self.scenario.factor(at, Factor::Write);
+        let nanos = self.scenario.cost(key, tier).1 * factor;
         self.store.insert(key, tier, bytes);
         decide.learn(Lesson::Written { tier: model.kind, bytes, time: Duration::from_nanos(nanos as u64) });
         nanos
     }
 
     fn tell_filled(&self, decide: &mut dyn Decider) {
+        let (usage, capacity) =
+            (MemoryStore::<u32, ()>::usage(&self.memory), Some(self.scenario.memory_bytes));
+        decide.learn(Lesson::Filled { tier: TierKind::Memory, usage, capacity });
         for (tier, model) in self.scenario.set.tiers.iter().enumerate() {
             let usage =
                 Usage { entries: 0, bytes: self.store.used(tier), evictions: self.store.evictions[tier] };

@@ -8,32 +8,40 @@ use larder_core::place::{
 };
 use larder_core::tier::TierKind;
 
-use super::price::Price;
 use super::times::Cost;
 use crate::selector::Table;
 
 /// The numbers that were learned about entries like this one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View {
-    /// What a byte must save.
-    pub(super) price: Price,
+    /// Nanoseconds that the requests to come must save for each byte beyond memory.
+    pub(super) stored: f64,
+    /// Nanoseconds that a hit must save for each byte in memory, times the count of the key.
+    pub(super) memory: f64,
+    /// Further requests for the key that are expected beyond memory.
+    pub(super) requests: f64,
+    /// How often the key was requested lately, this request included.
+    pub(super) count: f64,
+    /// Whether enough requests are known.
+    pub(super) is_known: bool,
 }
 
-/// Another tier than the first of the table must take at most this share of its time.
+/// Another tier than the first of the table, or than the one that has the entry, must take at most this share
+/// of its time.
 const BETTER: f64 = 0.8;
-/// Bytes that a frame has beside the payload.
-const FRAME_HEAD: f64 = 104.0;
+/// An entry moves to another tier if that saves so many times what the write takes.
+const MOVE: f64 = 2.0;
+/// Bytes that an entry has beside its payload: the head of a frame, and about as many in memory.
+pub(super) const HEAD: f64 = 128.0;
 /// Reserved bytes for the head of a frame, as in the table.
 const HEAD_ROOM: u64 = 1 << 10;
-
-/// What is assumed of the further requests for a key at least. At first nearly all keys are new, and memory
-/// answers most of the others.
-const REQUESTS_MIN: f64 = 1.0;
 
 const MUST_STORE: &str = "the fastest of the tiers that may be its home";
 const PAYS: &str = "a tier beyond memory saves more than the price of its bytes";
 const MEMORY_ALONE: &str = "it does not pay beyond memory: memory alone";
-const NOWHERE: &str = "it does not pay beyond memory, and is too large for memory";
+const NOWHERE: &str = "it pays neither beyond memory nor in memory";
+const STAYS: &str = "the tier that has it";
+const MOVES: &str = "a faster tier than the one that has it";
 
 /// Places an entry. `cost` returns the times of a tier for the entry.
 pub(super) fn decide(
@@ -48,7 +56,30 @@ pub(super) fn decide(
         return Placement { reckoning: None, ..base };
     }
     let choice = Choice { facts, tiers, base, view };
-    choice.placement(cost)
+    match facts.found {
+        Some(kind) => choice.of_read(kind, cost),
+        None => choice.of_write(cost),
+    }
+}
+
+/// Whether the entry is to be stored beyond memory, whatever that saves.
+pub(super) fn must_store(facts: &Facts) -> bool {
+    facts.persistence == Persistence::LongTerm
+        || facts.sharing != Sharing::Threads
+        || facts.load_cost.is_none()
+}
+
+/// Whether a tier saves more by the entry than the write takes, and than the price of its bytes. `None` for an
+/// entry without a load cost.
+pub(super) fn pays(facts: &Facts, view: &View, Cost { read, write }: Cost) -> Option<bool> {
+    let load = facts.load_cost?.as_nanos() as f64;
+    let is_worth_a_write = view.requests * (load - read) > write;
+    Some(is_worth_a_write && saved_per_byte(load - read, facts.bytes) * view.requests >= view.stored)
+}
+
+/// Nanoseconds that a hit, which takes so much less time, saves for each byte of the entry.
+pub(super) fn saved_per_byte(saved: f64, bytes: u64) -> f64 {
+    saved.max(0.0) / (bytes as f64 + HEAD)
 }
 
 struct Choice<'a> {
@@ -59,105 +90,114 @@ struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    fn placement(&self, cost: impl Fn(TierKind) -> Cost) -> Placement {
+    fn of_write(&self, cost: impl Fn(TierKind) -> Cost) -> Placement {
         let storage = self.fastest(&cost);
-        let reckoned = storage.and_then(|kind| self.reckon(cost(kind)));
-        let (home, rule) = self.home(storage, reckoned.map(|(_, pays)| pays));
-        let order = std::iter::once(self.base.home).chain(self.base.alternatives.iter());
+        let (home, rule) = self.home(storage.map(|kind| pays(self.facts, self.view, cost(kind))));
+        let home = home.or(storage).unwrap_or(TierKind::Null);
         let alternatives = match rule {
             // An entry that does not pay beyond memory does not go there because memory refused it.
             MEMORY_ALONE | NOWHERE => TierList::default(),
-            _ => order.filter(|kind| *kind != home).collect(),
+            _ => self.order().filter(|kind| *kind != home).collect(),
         };
         let is_beyond = !matches!(home, TierKind::Memory | TierKind::Null);
         let at_home = if is_beyond { cost(home) } else { Cost::default() };
-        let reckoning = Reckoning {
+        let reckoning = self.reckoning(at_home, storage.map(cost));
+        let copy_in_memory = is_beyond && self.copies(home, at_home.read);
+        Placement { home, copy_in_memory, alternatives, rule, reckoning, ..self.base }
+    }
+
+    /// The placement of an entry that was read from this tier.
+    fn of_read(&self, kind: TierKind, cost: impl Fn(TierKind) -> Cost) -> Placement {
+        let here = cost(kind);
+        let (home, rule) = match self.faster_than(kind, here, &cost) {
+            Some(faster) => (faster, MOVES),
+            None => (kind, STAYS),
+        };
+        let copy_in_memory = home == kind && self.copies(kind, here.read);
+        let reckoning = self.reckoning(cost(home), Some(here));
+        Placement { home, copy_in_memory, alternatives: TierList::default(), rule, reckoning, ..self.base }
+    }
+
+    /// The home and the rule, if the tier beyond memory pays or not; `None` for that tier.
+    fn home(&self, pays: Option<Option<bool>>) -> (Option<TierKind>, &'static str) {
+        let by_table = (Some(self.base.home), self.base.rule);
+        let is_near = self.base.home == TierKind::Memory;
+        if pays.is_some() && !is_near && must_store(self.facts) {
+            return (None, MUST_STORE);
+        }
+        let stays_by_hint = is_near && self.facts.persistence != Persistence::Auto;
+        let Some(load) = self.facts.load_cost.filter(|_| !stays_by_hint) else { return by_table };
+        let load = load.as_nanos() as f64;
+        let worth = |saved| self.is_worth_memory(saved).unwrap_or_else(|| self.copies_by_table());
+        match pays.flatten() {
+            // Nothing is known yet of what is requested again.
+            _ if !self.view.is_known && is_near => by_table,
+            Some(true) => (None, PAYS),
+            None if !is_near || self.is_worth_memory(load) != Some(false) => by_table,
+            Some(false) if self.memory_takes() && worth(load) => (Some(TierKind::Memory), MEMORY_ALONE),
+            _ => (Some(TierKind::Null), NOWHERE),
+        }
+    }
+
+    fn reckoning(&self, at_home: Cost, stored: Option<Cost>) -> Option<Reckoning> {
+        let View { stored: price, memory, requests, count, .. } = *self.view;
+        let load = self.facts.load_cost.map(|load| load.as_nanos() as f64);
+        let per_kib = |saved: f64, price: f64| Yield {
+            saved: (saved_per_byte(saved, self.facts.bytes) * 1024.0) as i64,
+            price: (price * 1024.0) as i64,
+        };
+        let in_memory = Some(at_home.read).filter(|read| *read > 0.0).or(load);
+        Some(Reckoning {
             load: self.facts.load_cost,
             read: time(at_home.read),
             write: time(at_home.write),
-            requests_permille: (self.requests() * 1000.0) as u32,
-            per_kib: reckoned.map(|(per_kib, _)| per_kib),
-        };
-        Placement {
-            home,
-            copy_in_memory: is_beyond && self.copies(home),
-            alternatives,
-            rule,
-            reckoning: Some(reckoning),
-            ..self.base
-        }
+            requests_permille: (requests * 1000.0) as u32,
+            per_kib: load.zip(stored).map(|(load, at)| per_kib((load - at.read) * requests, price)),
+            memory_per_kib: in_memory.map(|saved| per_kib(saved * count, memory)),
+        })
     }
 
-    /// What a tier saves by the entry, and whether that pays. `None` for an entry without a load cost.
-    fn reckon(&self, Cost { read, write }: Cost) -> Option<(Yield, bool)> {
-        let load = self.facts.load_cost?.as_nanos() as f64;
-        let Price { nanos, .. } = self.view.price;
-        let saved = saved_per_byte(load, read, self.facts.bytes);
-        let per_kib = |per_byte: f64| (per_byte * 1024.0) as i64;
-        let is_worth_a_write = self.requests() * (load - read) > write;
-        Some((Yield { saved: per_kib(saved), price: per_kib(nanos) }, is_worth_a_write && saved >= nanos))
+    /// The tiers of the table, the best first.
+    fn order(&self) -> impl Iterator<Item = TierKind> + '_ {
+        std::iter::once(self.base.home).chain(self.base.alternatives.iter())
     }
 
-    fn requests(&self) -> f64 {
-        self.view.price.requests.max(REQUESTS_MIN)
-    }
-
-    fn home(&self, storage: Option<TierKind>, pays: Option<bool>) -> (TierKind, &'static str) {
-        let by_table = (self.base.home, self.base.rule);
-        let Some(storage) = storage else { return by_table };
-        if self.base.home != TierKind::Memory && self.must_store() {
-            return (storage, MUST_STORE);
-        }
-        if self.stays_in_memory() {
-            return by_table;
-        }
-        match pays {
-            None => by_table,
-            // Nothing is known yet of what is requested again.
-            Some(true) if !self.view.price.is_known && self.base.home == TierKind::Memory => by_table,
-            Some(true) => (storage, PAYS),
-            Some(false) if self.memory_takes() && self.copies_by_table() => (TierKind::Memory, MEMORY_ALONE),
-            Some(false) => (TierKind::Null, NOWHERE),
-        }
-    }
-
-    /// Whether the entry is to be stored beyond memory, whatever that saves.
-    fn must_store(&self) -> bool {
-        self.facts.persistence == Persistence::LongTerm
-            || self.facts.sharing != Sharing::Threads
-            || self.facts.load_cost.is_none()
-    }
-
-    /// Whether a hint keeps a small entry in memory.
-    fn stays_in_memory(&self) -> bool {
-        let is_session = matches!(self.facts.persistence, Persistence::Session | Persistence::Ephemeral);
-        self.base.home == TierKind::Memory && is_session
+    /// Those beyond memory.
+    fn beyond(&self) -> impl Iterator<Item = TierKind> + '_ {
+        self.order().filter(|kind| !matches!(kind, TierKind::Memory | TierKind::Null))
     }
 
     /// The tier beyond memory that takes the least time for a request. Where the entry is shared, the first.
     fn fastest(&self, cost: impl Fn(TierKind) -> Cost) -> Option<TierKind> {
-        let order = std::iter::once(self.base.home).chain(self.base.alternatives.iter());
-        let mut order = order.filter(|kind| !matches!(kind, TierKind::Memory | TierKind::Null));
-        let first = order.next()?;
+        let first = self.beyond().next()?;
         if self.facts.sharing != Sharing::Threads {
             return Some(first);
         }
-        let requests = self.requests();
         let time = |kind| {
             let Cost { read, write } = cost(kind);
-            requests * read + write
+            self.view.requests * read + write
         };
-        let persists =
-            |kind: &TierKind| self.facts.persistence != Persistence::LongTerm || self.persists(*kind);
-        let best = order
-            .filter(persists)
-            .map(|kind| (kind, time(kind)))
-            .min_by(|one, other| one.1.total_cmp(&other.1));
+        let others = self.beyond().skip(1).filter(|kind| self.may_have(*kind));
+        let best = others.map(|kind| (kind, time(kind))).min_by(|one, other| one.1.total_cmp(&other.1));
         Some(best.filter(|(_, taken)| *taken < time(first) * BETTER).map_or(first, |(kind, _)| kind))
     }
 
-    fn persists(&self, kind: TierKind) -> bool {
-        self.tiers.iter().any(|tier| tier.kind == kind && tier.capability.persistent)
+    /// A tier that is so much faster than the one that has the entry that it is worth a write.
+    fn faster_than(&self, kind: TierKind, here: Cost, cost: impl Fn(TierKind) -> Cost) -> Option<TierKind> {
+        let is_shared = |kind| self.tiers.iter().any(|tier| tier.kind == kind && tier.capability.shared);
+        if self.facts.sharing != Sharing::Threads || !self.view.is_known || is_shared(kind) {
+            return None;
+        }
+        let may = |other: &TierKind| *other != kind && self.may_have(*other) && !is_shared(*other);
+        let others = self.beyond().filter(may);
+        let saves = |there: Cost| self.view.requests * (here.read * BETTER - there.read) > there.write * MOVE;
+        let faster = others.map(|other| (other, cost(other))).filter(|(_, there)| saves(*there));
+        faster.min_by(|one, other| one.1.read.total_cmp(&other.1.read)).map(|(other, _)| other)
+    }
+
+    fn may_have(&self, kind: TierKind) -> bool {
+        let persists = |tier: &TierFacts| tier.kind == kind && tier.capability.persistent;
+        self.facts.persistence != Persistence::LongTerm || self.tiers.iter().any(persists)
     }
 
     fn memory_takes(&self) -> bool {
@@ -168,16 +208,26 @@ impl Choice<'_> {
         self.tiers.iter().any(takes)
     }
 
-    fn copies(&self, home: TierKind) -> bool {
+    /// Whether memory gets a copy of the entry, which takes this long to read from its home.
+    fn copies(&self, home: TierKind, read: f64) -> bool {
         let is_coherent = self.tiers.iter().any(|tier| tier.kind == home && tier.coherent);
         if !is_coherent || !self.memory_takes() {
             return false;
         }
         match self.facts.access {
             Access::WriteHeavy => false,
-            Access::Frequency if !self.facts.is_read => false,
-            _ => self.copies_by_table(),
+            Access::Frequency if self.facts.found.is_none() => false,
+            Access::ReadHeavy if self.copies_by_table() => true,
+            _ => self.is_worth_memory(read).unwrap_or_else(|| self.copies_by_table()),
         }
+    }
+
+    /// Whether an entry in memory, of which a hit saves this much, is worth its bytes. `None` as long as memory
+    /// has room for all.
+    fn is_worth_memory(&self, saved: f64) -> Option<bool> {
+        let View { memory, count, is_known, .. } = *self.view;
+        let has_price = is_known && memory > 0.0;
+        has_price.then(|| saved_per_byte(saved, self.facts.bytes) * count >= memory)
     }
 
     /// Whether the table copies entries of this size into memory.
@@ -193,11 +243,6 @@ impl Choice<'_> {
 fn time(nanos: f64) -> Duration {
     // The conversion saturates.
     Duration::from_nanos(nanos as u64)
-}
-
-/// Nanoseconds that a hit saves for each byte of the entry.
-pub(super) fn saved_per_byte(load: f64, read: f64, bytes: u64) -> f64 {
-    (load - read).max(0.0) / (bytes as f64 + FRAME_HEAD)
 }
 
 #[cfg(test)]
@@ -236,10 +281,15 @@ mod tests {
         Facts { load_cost: Some(Duration::from_micros(micros)), ..Facts::new(bytes, Kind::Other) }
     }
 
-    /// The placement while a byte must save this many nanoseconds.
-    fn place(facts: &Facts, nanos: f64) -> Placement {
-        let view = View { price: Price { nanos, requests: 2.0, is_known: true } };
+    const VIEW: View = View { stored: 0.0, memory: 0.0, requests: 2.0, count: 2.0, is_known: true };
+
+    fn place_by(facts: &Facts, view: View) -> Placement {
         decide(facts, &tiers(), &view, cost(facts.bytes))
+    }
+
+    /// The placement while a hit must save this many nanoseconds a byte.
+    fn place(facts: &Facts, nanos: f64) -> Placement {
+        place_by(facts, View { stored: nanos * 2.0, ..VIEW })
     }
 
     #[test]
@@ -287,8 +337,7 @@ mod tests {
 
     #[test]
     fn unknown_cache_keeps_in_memory_what_the_table_keeps_there() {
-        let view = View { price: Price::default() };
-        let place = |facts: &Facts| decide(facts, &tiers(), &view, cost(facts.bytes)).home;
+        let place = |facts: &Facts| place_by(facts, View { is_known: false, ..VIEW }).home;
         assert_eq!(place(&loaded(100, 500)), Memory);
         assert_eq!(place(&loaded(100, 5_000)), Disk, "the table stores it as well");
     }
@@ -298,13 +347,63 @@ mod tests {
         let mut tiers = tiers();
         tiers[1].healthy = false;
         let facts = loaded(50_000, 10_000);
-        let view = View { price: Price::default() };
-        assert_eq!(decide(&facts, &tiers, &view, cost(facts.bytes)).home, File);
+        assert_eq!(decide(&facts, &tiers, &VIEW, cost(facts.bytes)).home, File);
     }
 
     #[test]
     fn placement_without_alternatives_is_refused_for_good() {
         let refused = place(&loaded(5 << 20, 1_000), 1e9);
         assert!(refused.home == Null && refused.alternatives.is_empty() && refused.reckoning.is_some());
+    }
+
+    #[test]
+    fn copies_are_those_that_save_more_than_the_price_of_memory() {
+        // A read of 50 kB takes 60 µs, so two save 2.4 ns a byte; one of 5 MiB takes 5.3 ms, so two save 2.0 ns.
+        for (bytes, memory, copy) in [
+            (50_000, 0.0, true),
+            (5 << 20, 0.0, false),
+            (50_000, 2.2, true),
+            (50_000, 2.6, false),
+            (5 << 20, 1.9, true),
+        ] {
+            let placement = place_by(&loaded(bytes, 1_000_000), View { memory, ..VIEW });
+            assert_eq!(
+                (placement.home, placement.copy_in_memory),
+                (Disk, copy),
+                "{bytes} B, {memory}: {placement}"
+            );
+        }
+    }
+
+    #[test]
+    fn loaded_entry_that_is_not_worth_memory_is_nowhere() {
+        let dear = View { stored: 1e9, memory: 1e4, ..VIEW };
+        assert_eq!(place_by(&loaded(100, 5_000), dear).home, Memory, "two save 44 µs a byte");
+        assert_eq!(place_by(&loaded(100, 500), dear).home, Null, "two save 4.4 µs a byte");
+        let session = Facts { persistence: Persistence::Session, ..loaded(100, 500) };
+        assert_eq!(place_by(&session, dear).home, Memory);
+        assert_ne!(place_by(&Facts::new(100, Kind::Other), dear).home, Null, "inserted");
+        let large = Facts { sharing: Sharing::Distributed, ..loaded(2 << 20, 10) };
+        let memory_alone = &tiers()[..1];
+        assert_eq!(decide(&large, memory_alone, &dear, cost(large.bytes)).home, Null);
+        assert_eq!(decide(&large, memory_alone, &VIEW, cost(large.bytes)).home, Memory, "there is room");
+    }
+
+    #[test]
+    fn entry_moves_to_a_faster_tier_if_that_saves_more_than_the_write() {
+        let read_from = |kind| Facts { found: Some(kind), ..loaded(50_000, 10_000) };
+        // Disk takes 60 µs and files 120 µs, and a write to disk 120 µs.
+        for (kind, requests, home) in [(File, 6.0, File), (File, 10.0, Disk), (Disk, 1e3, Disk)] {
+            let placement = place_by(&read_from(kind), View { requests, ..VIEW });
+            assert_eq!(
+                (placement.home, placement.copy_in_memory),
+                (home, home == kind),
+                "{requests}: {placement}"
+            );
+        }
+        let unknown = View { requests: 10.0, is_known: false, ..VIEW };
+        assert_eq!(place_by(&read_from(File), unknown).home, File);
+        let shared = Facts { sharing: Sharing::Processes, ..read_from(File) };
+        assert_eq!(place_by(&shared, View { requests: 10.0, ..VIEW }).home, File);
     }
 }

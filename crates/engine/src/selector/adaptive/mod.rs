@@ -1,12 +1,14 @@
 //! A selector that measures: it admits an entry where the expected time saved a byte is worth the room.
 //!
-//! `times` has the measured times of the tiers, `seen` the keys that were requested lately, `price` what a
-//! byte must save so that the entries that save most fit. `decide` is the placement, a pure function.
+//! `times` has the measured times of the tiers, `counts` how often keys were requested lately, `requests` how
+//! many requests are to come for them, `price` what a byte must save so that the entries that save most fit.
+//! `decide` is the placement, a pure function.
 
 mod codec;
+mod counts;
 mod decide;
 mod price;
-mod seen;
+mod requests;
 mod times;
 
 use std::sync::Arc;
@@ -17,9 +19,9 @@ use larder_core::tier::{TierKind, Usage};
 use parking_lot::Mutex;
 
 use self::codec::{Reader, Writer};
-use self::decide::{View, decide, saved_per_byte};
-use self::price::{Price, Prices};
-use self::seen::Seen;
+use self::counts::{COUNTS, Counts};
+use self::decide::{HEAD, View, decide, must_store, pays, saved_per_byte};
+use self::requests::{Prices, Requested, Requests};
 use self::times::Times;
 
 /// The selector that learns from the cache that it serves.
@@ -30,12 +32,16 @@ use self::times::Times;
 ///   reads that follow it;
 /// - an entry that was loaded is stored beyond memory if the reads to come save more time than the write
 ///   takes, and if each of its bytes saves at least the *price*: what the entries that fit save at least.
-///   Otherwise it is in memory alone, or nowhere.
+///   Otherwise it is in memory alone, or nowhere;
+/// - memory has an entry, alone or as a copy, if each of its bytes saves at least the price of memory; while memory
+///   has room for all, it has the copies of the table;
+/// - an entry that is read moves to a tier that is so much faster that the move pays.
 ///
-/// Copies in memory are those of the table. An entry without a load cost is always stored, and so is one with
+/// The reads to come are estimated by how often the key was requested lately. An entry without a load cost is
+/// always stored, and so is one with
 /// [`Persistence::LongTerm`](larder_core::place::Persistence::LongTerm) or one that others see too.
 ///
-/// Give each cache one of its own; clones share what they learn. Takes 70 KiB. A placement takes no lock and
+/// Give each cache one of its own; clones share what they learn. Takes 160 KiB. A placement takes no lock and
 /// allocates nothing. [The page on routing][page] describes it.
 ///
 /// [page]: https://github.com/larder-rs/larder/blob/main/docs/routing.md
@@ -51,19 +57,19 @@ impl std::fmt::Debug for Adaptive {
 }
 
 /// The first bytes of a snapshot.
-const MAGIC: &[u8; 8] = b"LRDSEL01";
+const MAGIC: &[u8; 8] = b"LRDSEL02";
 
 /// Everything that was learned. Bounded.
 struct Learned {
     times: Times,
-    seen: Seen,
-    price: Published,
+    counts: Counts,
+    prices: Published,
     /// Behind a lock that placements do not take.
-    requests: Mutex<Requests>,
+    locked: Mutex<Locked>,
 }
 
-struct Requests {
-    prices: Prices,
+struct Locked {
+    requests: Requests,
     usages: [Option<Filled>; TIERS_MAX],
 }
 
@@ -75,67 +81,89 @@ struct Filled {
     capacity: Option<u64>,
 }
 
-/// A price that is read without a lock.
+/// Prices that are read without a lock.
 #[derive(Default)]
 struct Published {
-    nanos: AtomicU64,
-    requests: AtomicU64,
-    is_known: AtomicBool,
+    stored: AtomicU64,
+    memory: AtomicU64,
+    requests: [AtomicU64; COUNTS],
+    are_known: AtomicBool,
 }
 
 impl Published {
-    fn publish(&self, price: Price) {
-        self.nanos.store(price.nanos.to_bits(), Relaxed);
-        self.requests.store(price.requests.to_bits(), Relaxed);
-        self.is_known.store(price.is_known, Relaxed);
+    fn publish(&self, prices: Prices) {
+        self.stored.store(prices.stored.to_bits(), Relaxed);
+        self.memory.store(prices.memory.to_bits(), Relaxed);
+        let counts = self.requests.iter().zip(prices.requests);
+        counts.for_each(|(to, requests)| to.store(requests.to_bits(), Relaxed));
+        self.are_known.store(prices.are_known, Relaxed);
     }
 
-    fn read(&self) -> Price {
+    /// What is known of a key that had this count before the request at hand.
+    fn view(&self, count: usize) -> View {
         let number = |of: &AtomicU64| f64::from_bits(of.load(Relaxed));
-        let is_known = self.is_known.load(Relaxed);
-        Price { nanos: number(&self.nanos), requests: number(&self.requests), is_known }
+        let count = (count + 1).min(COUNTS - 1);
+        View {
+            stored: number(&self.stored),
+            memory: number(&self.memory),
+            requests: number(&self.requests[count]),
+            count: count as f64,
+            is_known: self.are_known.load(Relaxed),
+        }
     }
 }
 
 impl Default for Learned {
     fn default() -> Self {
-        let requests = Requests { prices: Prices::new(), usages: [None; TIERS_MAX] };
-        Self {
-            times: Times::default(),
-            seen: Seen::default(),
-            price: Published::default(),
-            requests: Mutex::new(requests),
-        }
+        let prices = Published::default();
+        prices.publish(Prices::default());
+        let locked = Locked { requests: Requests::new(), usages: [None; TIERS_MAX] };
+        Self { times: Times::default(), counts: Counts::default(), prices, locked: Mutex::new(locked) }
     }
 }
 
 impl Learned {
+    fn view(&self, facts: &Facts) -> View {
+        self.prices.view(facts.key.map_or(0, |key| self.counts.get(key)))
+    }
+
     fn requested(&self, facts: &Facts) {
         let Some(key) = facts.key else { return };
-        let saved = facts.load_cost.map(|load| {
-            let reads = self.times.kinds().map(|kind| self.times.cost(kind, facts.bytes).read);
-            saved_per_byte(load.as_nanos() as f64, reads.reduce(f64::min).unwrap_or(0.0), facts.bytes)
-        });
+        let costs = self.times.kinds().map(|kind| self.times.cost(kind, facts.bytes));
+        let fastest = costs.min_by(|one, other| one.read.total_cmp(&other.read)).unwrap_or_default();
+        let load = facts.load_cost.map(|load| load.as_nanos() as f64);
+        let is_stored = || must_store(facts) || pays(facts, &self.view(facts), fastest).unwrap_or_default();
+        // What a hit in memory saves: the read of the tier that has the entry, or else the load.
+        let in_memory = match facts.found {
+            Some(kind) => Some(self.times.cost(kind, facts.bytes).read),
+            None => load.map(|load| if is_stored() { fastest.read } else { load }),
+        };
+        let entry = Requested {
+            key,
+            bytes: facts.bytes as f64 + HEAD,
+            saved_stored: load.map(|load| saved_per_byte(load - fastest.read, facts.bytes)),
+            saved_memory: in_memory.map(|saved| saved_per_byte(saved, facts.bytes)),
+        };
         // What is learned need not be complete.
-        let Some(mut requests) = self.requests.try_lock() else { return };
-        let price = requests.prices.request(&self.seen, key, facts.bytes as f64, saved);
-        if let Some(price) = price {
-            self.price.publish(price);
+        let Some(mut locked) = self.locked.try_lock() else { return };
+        if let Some(prices) = locked.requests.request(&self.counts, entry) {
+            self.prices.publish(prices);
             self.times.fade();
         }
     }
 
     fn filled(&self, filled: Filled) {
+        let Some(mut locked) = self.locked.try_lock() else { return };
         if filled.tier == TierKind::Memory {
+            locked.requests.fill_memory(filled.capacity);
             return;
         }
         self.times.know(filled.tier);
-        let Some(mut requests) = self.requests.try_lock() else { return };
-        let mut slots = requests.usages.iter_mut();
+        let mut slots = locked.usages.iter_mut();
         if let Some(slot) = slots.find(|slot| slot.is_none_or(|known| known.tier == filled.tier)) {
             *slot = Some(filled);
         }
-        let known = requests.usages.iter().flatten();
+        let known = locked.usages.iter().flatten();
         let (bytes, evictions) = known.clone().fold((0, 0), |(bytes, evictions), known| {
             (bytes + known.usage.bytes, evictions + known.usage.evictions)
         });
@@ -144,13 +172,13 @@ impl Learned {
         let unknown: u64 = unknown.map(|known| known.usage.bytes).sum();
         let capacity = known.filter_map(|known| known.capacity).max();
         let capacity = capacity.map(|capacity| capacity.saturating_add(unknown));
-        requests.prices.fill(bytes, evictions, capacity);
+        locked.requests.fill_stored(bytes, evictions, capacity);
     }
 }
 
 impl Selector for Adaptive {
     fn place(&self, facts: &Facts, tiers: &[TierFacts]) -> Placement {
-        let view = View { price: self.learned.price.read() };
+        let view = self.learned.view(facts);
         decide(facts, tiers, &view, |kind| self.learned.times.cost(kind, facts.bytes))
     }
 
@@ -171,19 +199,19 @@ impl Selector for Adaptive {
 
     fn snapshot(&self) -> Option<Vec<u8>> {
         let mut to = Writer::new(MAGIC);
-        self.learned.requests.lock().prices.write(&mut to);
+        self.learned.locked.lock().requests.write(&mut to);
         self.learned.times.write(&mut to);
         Some(to.finish())
     }
 
     fn restore(&self, snapshot: &[u8]) -> bool {
         let Some(mut from) = Reader::new(snapshot, MAGIC) else { return false };
-        let Some(prices) = Prices::read(&mut from) else { return false };
+        let Some(requests) = Requests::read(&mut from) else { return false };
         if self.learned.times.restore(&mut from).is_none() {
             return false;
         }
-        self.learned.price.publish(prices.present());
-        self.learned.requests.lock().prices = prices;
+        self.learned.prices.publish(requests.prices());
+        self.learned.locked.lock().requests = requests;
         true
     }
 }

@@ -14,7 +14,7 @@ const SIZES: usize = 13;
 /// A new measurement counts this much, and more as long as there are fewer.
 const RECENT: u32 = 8;
 /// What is left of the deviation of a factor after a round without a measurement.
-const FADING: f32 = 0.97;
+const FADING: f32 = 0.985;
 
 /// How long a tier takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
