@@ -59,7 +59,8 @@ impl Engine {
                     Ok((found, Some(to))) => {
                         let engine = Arc::clone(self);
                         let moved = async move { engine.move_from_first((&key, hash), to).await };
-                        self.drive::<W, _>(true, moved).await?;
+                        // If that fails, the entry stays where it is.
+                        let _moved = self.drive::<W, _>(true, moved).await;
                         return Ok(Some(found));
                     }
                     Err(refusal) => FirstAnswer::Refused(refusal),
