@@ -9,11 +9,11 @@ use larder_core::memory::Bounds;
 use larder_core::stats::TierCounters;
 use larder_core::tier::Tier;
 use larder_engine::layers::{Breaker, Limit, Observe};
-use larder_testkit::conformance::{self, Subject};
+use larder_testkit::conformance::{self, Subject, TypedMemory};
 use larder_testkit::{HashMapTier, MapStorage, SharedMapStorage, SharedMapTier};
 use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
 use larder_tiers::file::{FileOptions, FileTier};
-use larder_tiers::memory::{MemoryEngine, Policy, Store};
+use larder_tiers::memory::{MemoryEngine, Policy, ShardedStore, Store};
 use larder_tiers::{DiskBudget, NullTier};
 
 fn check(subject: &Subject) {
@@ -123,7 +123,11 @@ fn every_memory_engine_and_policy_conforms() {
     for (engine, policy) in ours.into_iter().chain(engines) {
         for (bounds, max) in [(Bounds::entries(1000), None), (Bounds::bytes(10_000), Some(10_000))] {
             let name = format!("{engine:?}, {policy:?}, {bounds:?}");
-            conformance::memory(&name, max, || Store::new(engine, bounds, policy, None)).assert_all();
+            let store = || Store::<u64, String>::new(engine, bounds, policy, None);
+            conformance::memory(&name, max, || TypedMemory::over(Arc::clone(store().erased()))).assert_all();
+            if engine == MemoryEngine::Sharded {
+                conformance::memory(&name, max, || ShardedStore::new(bounds, policy)).assert_all();
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! An engine over tiers that a test controls.
 
-use std::any::TypeId;
+use std::any::{Any, TypeId};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io::Read;
@@ -13,9 +13,9 @@ use larder::{
     Selector, Sharing, Table, Tag, Thresholds, TierKind,
 };
 use larder_core::codec::{Codec, ValueCodec, Values};
-use larder_core::erased::{AnyError, AnyLookup, Borrowed, Key, Typed, TypedCodec, Value};
+use larder_core::erased::{AnyError, AnyLookup, Borrowed, Key, TypedCodec, Value};
 use larder_core::key::{KeyCodec, NamedKeys};
-use larder_core::memory::{Bounds, MemoryStore, OnDeparture};
+use larder_core::memory::{Bounds, OnDeparture};
 use larder_core::stream::ByteValue;
 use larder_core::tier::Tier;
 use larder_engine::{
@@ -24,7 +24,7 @@ use larder_engine::{
 };
 use larder_exec::runtime::{Blocking, Runtime, block_on};
 use larder_testkit::ManualClock;
-use larder_tiers::memory::{MemoryEngine, NullStore, Policy, Store};
+use larder_tiers::memory::{MemoryEngine, Policy, ShardedStore, Store, null_store};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -34,7 +34,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     engine: Arc<Engine>,
-    memory: Arc<Store<u64, V>>,
+    memory: Option<Arc<ShardedStore<u64, V>>>,
 }
 
 /// Every memory engine with every policy that it has.
@@ -63,7 +63,7 @@ pub(crate) struct Plan {
     pub(crate) clock: ManualClock,
     /// The directory of the dirty flags of the tiers. `None` keeps no flags.
     pub(crate) dirty_flags: Option<std::path::PathBuf>,
-    pub(crate) listener: Option<(EventSink, OnDeparture<u64>)>,
+    pub(crate) listener: Option<(EventSink, OnDeparture)>,
     /// After this time without a poll, a waiter takes over the load.
     pub(crate) stall: Option<Duration>,
     /// How this engine keeps its copies coherent with other processes.
@@ -130,23 +130,22 @@ impl Plan {
             tiers: self.tiers.iter().map(|tier| self.handle(tier)).collect(),
         };
         let (listener, on_departure) = self.listener.unzip();
-        let (memory, memory_weight_max) = match self.memory {
+        let (memory, erased, memory_weight_max) = match self.memory {
             true => {
                 let bounds = Bounds::bytes(self.memory_bytes);
                 let (engine, policy) = self.memory_engine;
-                let store = Store::new(engine, bounds, policy, on_departure);
-                (store, self.memory_bytes / 2)
+                let store = Store::<u64, V>::new(engine, bounds, policy, on_departure);
+                (store.sharded().cloned(), Arc::clone(store.erased()), self.memory_bytes / 2)
             }
-            false => (Store::Null(NullStore), 0),
+            false => (None, null_store(), 0),
         };
         #[cfg(feature = "redis")]
         let nodes = self.nodes;
         #[cfg(not(feature = "redis"))]
         let nodes = None;
         let sharing = if nodes.is_some() { Sharing::Distributed } else { Sharing::default() };
-        let memory = Arc::new(memory);
         let engine = Engine::new(Parts {
-            memory: Arc::new(Typed::<u64, V, _>::new(Arc::clone(&memory))),
+            memory: erased,
             memory_weight_max,
             weigh: Weigh::Measured,
             stack: (!stack.tiers.is_empty()).then_some(stack),
@@ -218,12 +217,16 @@ impl<V: Clone + Send + Sync + 'static> TestEngine<V> {
     }
 
     pub(crate) fn keys(&self) -> Result<Vec<Arc<u64>>> {
-        let keys = self.engine.threads().keys(self.memory.keys(|key| Key::cloneable(*key)))?;
+        let own = |key: &(dyn Any + Send + Sync)| key.downcast_ref::<u64>().copied().map(Key::cloneable);
+        let keys = self.engine.threads().keys(self.engine.memory().keys(own))?;
         Ok(keys.into_iter().filter_map(Key::into_shared).collect())
     }
 
     pub(crate) fn hit(&self, key: &u64) -> Option<V> {
-        self.engine.hit(&*self.memory, key)
+        match &self.memory {
+            Some(memory) => self.engine.hit(&**memory, key),
+            None => self.engine.hit_of_any(&Borrowed::<u64, u64>::new(key), false).map(typed),
+        }
     }
 
     pub(crate) async fn get_many<W: Runtime>(&self, keys: &[u64]) -> Vec<Option<V>> {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use equivalent::Equivalent;
-use foldhash::quality::RandomState;
 
 use crate::Result;
 use crate::clock::Time;
 use crate::entry_meta::{Freshness, LiveEntryMeta};
+use crate::erased::Key;
 use crate::tier::{EntryVersion, TierKind, Usage};
 
 /// A value in memory with its metadata.
@@ -34,7 +34,7 @@ pub struct Record<V> {
     pub cost: ReloadCost,
 }
 
-/// A key, or a borrowed form of it, with its hash by the [`hasher`](MemoryStore::hasher) of the store.
+/// A key, or a borrowed form of it, with its hash by the [`hasher`](crate::erased::Memory::hasher) of the store.
 #[derive(Clone, Copy, Debug)]
 pub struct Hashed<K> {
     /// The hash.
@@ -80,6 +80,14 @@ impl<V> Record<V> {
     #[inline]
     pub fn lifespan(&self) -> Lifespan<'_> {
         Lifespan { stamp: self.stamp, terms: self.terms.as_deref() }
+    }
+}
+
+impl Record<()> {
+    /// The record of `value`. Takes the metadata out of this one.
+    pub fn take_for<V>(&mut self, value: Option<V>) -> Record<V> {
+        let Self { created, stamp, weight, home, checked, cost, .. } = *self;
+        Record { value, created, stamp, terms: self.terms.take(), weight, home, checked, cost }
     }
 }
 
@@ -142,7 +150,7 @@ impl fmt::Display for StoreFacts {
 
 /// Called for each record that a memory store drops by itself. Runs inside calls of the store. Larder's own
 /// stores hold no lock then; moka holds locks, so the function must not block and must not call the store.
-pub type OnDeparture<K> = Box<dyn Fn(Arc<K>, Departure) + Send + Sync>;
+pub type OnDeparture = Box<dyn Fn(Key, Departure) + Send + Sync>;
 
 /// The limits of a memory store; if both are given, both apply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -185,6 +193,15 @@ impl Removed {
     }
 }
 
+/// A lock of the caller under which it changes a store.
+#[expect(missing_debug_implementations, reason = "it has only functions")]
+pub struct Permit<'a> {
+    /// Whether the change may be made.
+    pub may: &'a dyn Fn() -> bool,
+    /// Releases the lock. Called at most once.
+    pub release: &'a mut dyn FnMut(),
+}
+
 /// [`MemoryStore::remove_under`] did not change the store.
 #[derive(Clone, Copy, Debug)]
 pub struct NotRemoved;
@@ -221,71 +238,70 @@ where
     fn value<Q: Hash + Equivalent<K> + ?Sized>(
         &self,
         key: &Q,
-        fresh: impl FnOnce(Lifespan<'_>) -> bool,
+        fresh: impl Fn(Lifespan<'_>) -> bool,
     ) -> Option<V> {
-        self.get(key).filter(|record| fresh(record.lifespan()))?.value
+        self.value_if(key, &mut |life, _| fresh(life))
+    }
+
+    /// As [`value`](Self::value), with the version of the entry in its home. Compiled once a type of keys.
+    fn value_if<Q: Hash + Equivalent<K> + ?Sized>(
+        &self,
+        key: &Q,
+        accepts: &mut dyn FnMut(Lifespan<'_>, Option<EntryVersion>) -> bool,
+    ) -> Option<V> {
+        self.get(key).filter(|record| accepts(record.lifespan(), record.checked))?.value
     }
 
     /// Stores `record` in place of the former one. Returns false, and stores nothing, if the record alone
     /// exceeds the limit.
     fn insert(&self, key: K, record: Record<V>) -> bool;
 
-    /// Whether [`insert_under`](Self::insert_under) and [`remove_under`](Self::remove_under) drop the lock
-    /// that they are given before they run code of the user other than `Eq`, and call `may` under their own.
-    fn releases_locks(&self) -> bool {
-        false
-    }
-
-    /// The hasher of the keys, if the store [releases locks](Self::releases_locks).
-    fn hasher(&self) -> Option<RandomState> {
-        None
-    }
-
-    /// Whether the policy asks for the [cost](Record::cost) of a record.
-    fn uses_cost(&self) -> bool {
-        true
-    }
-
-    /// As [`insert`](Self::insert), under a lock of the caller and if `may` returns true.
+    /// As [`insert`](Self::insert), under a lock of the caller and if its permit says that it may.
     ///
     /// # Behavior
-    /// - Drops `lock` after the record is stored. If the store [releases locks](Self::releases_locks), no
-    ///   value is dropped and no listener is called before.
-    /// - Such a store calls `may` under the lock that each look-up and each change of the key takes. If one of
-    ///   these comes before the insert, `may` sees what its thread did earlier; if it comes after it, it finds
-    ///   the record. `may` must not take a lock or call the store.
+    /// - Releases the lock after the record is stored. If the store [releases locks], no value is dropped and no
+    ///   listener is called before.
+    /// - Such a store asks the permit under the lock that each look-up and each change of the key takes. If one
+    ///   of these comes before the insert, the permit sees what its thread did earlier; if it comes after it, it
+    ///   finds the record. `may` must not take a lock or call the store.
     ///
-    /// # Errors
-    /// Returns key and record if `may` returned false.
-    fn insert_under<L>(
+    /// [releases locks]: crate::erased::Memory::releases_locks
+    ///
+    /// Takes `entry`, and returns true, if the change was made; does not release the lock otherwise.
+    fn insert_under(
         &self,
-        Hashed { hash, key }: Hashed<K>,
-        record: Record<V>,
-        lock: L,
-        may: impl FnOnce() -> bool,
-    ) -> std::result::Result<bool, (K, Record<V>)> {
-        let (_held, _unused) = (lock, hash);
-        if may() { Ok(self.insert(key, record)) } else { Err((key, record)) }
+        hash: u64,
+        entry: &mut Option<(K, V)>,
+        record: &mut Record<()>,
+        permit: &mut Permit<'_>,
+    ) -> bool {
+        let _unused = hash;
+        if !(permit.may)() {
+            return false;
+        }
+        if let Some((key, value)) = entry.take() {
+            self.insert(key, record.take_for(Some(value)));
+        }
+        (permit.release)();
+        true
     }
 
     /// As [`remove`](Self::remove), as [`insert_under`](Self::insert_under) is as [`insert`](Self::insert).
     ///
     /// # Errors
-    /// If `may` returned false.
-    fn remove_under<Q: Hash + Equivalent<K> + ?Sized, L>(
+    /// If the permit says that the change may not be made. Does not release the lock then.
+    fn remove_under<Q: Hash + Equivalent<K> + ?Sized>(
         &self,
         Hashed { hash, key }: Hashed<&Q>,
-        lock: L,
-        may: impl FnOnce() -> bool,
+        permit: &mut Permit<'_>,
     ) -> std::result::Result<Option<Removed>, NotRemoved> {
-        let (_held, _unused) = (lock, hash);
-        if may() { Ok(self.remove(key)) } else { Err(NotRemoved) }
-    }
-
-    /// As [`contains`](Self::contains), with the hash of the key by the [`hasher`](Self::hasher).
-    fn contains_hashed<Q: Hash + Equivalent<K> + ?Sized>(&self, Hashed { hash, key }: Hashed<&Q>) -> bool {
         let _unused = hash;
-        self.contains(key)
+        if !(permit.may)() {
+            return Err(NotRemoved);
+        }
+        let removed = self.remove(key);
+        (permit.release)();
+        Ok(removed)
     }
 
     /// Removes the entry and returns the metadata of its record.
@@ -309,12 +325,6 @@ where
 
     /// The current limits.
     fn bounds(&self) -> Bounds;
-
-    /// Whether a record of this weight alone is within the limits.
-    fn fits(&self, weight: u32) -> bool {
-        let Bounds { entries, bytes } = self.bounds();
-        entries != Some(0) && bytes.is_none_or(|max| u64::from(weight) <= max)
-    }
 
     /// Maps the keys of the records whose value may be served, in no particular order. May miss entries that
     /// are added or removed during the call.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use larder_core::clock::Clock;
 use larder_core::entry_meta::{Freshness, LiveEntryMeta};
-use larder_core::erased::{AnyLookup, Key, Memory, Value};
+use larder_core::erased::{AnyLookup, Borrowed, Key, Memory, Value};
 use larder_core::invalidation::{InvalidationLog, InvalidationRecord};
 use larder_core::key::{EncodedKey, Lookup};
 use larder_core::memory::{Bounds, Lifespan, MemoryStore, Record, Removed};
@@ -119,6 +119,8 @@ pub struct Engine {
     /// Whether the short paths (`memory_only.rs`) may be taken: memory is the only tier, there is no
     /// listener, and the time to live does not depend on keys and values.
     pub(crate) is_short: bool,
+    /// As `is_short`, for a memory store that releases locks.
+    pub(crate) is_at_once: bool,
     /// Whether threads read without a future (`read/on_thread.rs`).
     pub(crate) reads_on_thread: bool,
     pub(crate) stack: Option<TierStack>,
@@ -181,6 +183,7 @@ impl Engine {
         let pupil = parts.stack.as_ref().and_then(|stack| Pupil::new(stack, parts.learned));
         let engine = Arc::new(Self {
             is_short,
+            is_at_once: is_short && parts.memory.releases_locks(),
             reads_on_thread,
             key_locks: KeyLocks::new(parts.memory.hasher()),
             memory: parts.memory,
@@ -230,13 +233,13 @@ impl Engine {
     pub fn hit<K, V, Q>(&self, memory: &impl MemoryStore<K, V>, key: &Q) -> Option<V>
     where
         K: Hash + Eq + Send + Sync + 'static,
-        Q: Lookup<K> + ?Sized,
+        Q: Lookup<K> + Sync + ?Sized,
     {
         if self.confirms_copies {
             return self.confirmed_hit(memory, key);
         }
         let value = memory.value(key, |lifecycle| self.is_fresh(lifecycle))?;
-        self.count_hit::<K, _>(key);
+        self.count_hit(&Borrowed::<K, Q>::new(key));
         Some(value)
     }
 
@@ -250,7 +253,23 @@ impl Engine {
         }
         let value = memory
             .value(key, |lifecycle| !self.is_refresh_due(lifecycle.terms) && self.is_fresh(lifecycle))?;
-        self.count_hit::<K, _>(key);
+        self.count_hit(&Borrowed::<K, K>::new(key));
+        Some(value)
+    }
+
+    /// As [`hit`](Self::hit), for a store whose types are not known. With `unless_due` as
+    /// [`hit_unless_due`](Self::hit_unless_due).
+    pub fn hit_of_any(&self, key: &dyn AnyLookup, unless_due: bool) -> Option<Value> {
+        if unless_due && self.confirms_copies {
+            return None;
+        }
+        let record = self.near(key)?;
+        let is_due = unless_due && self.is_refresh_due(record.terms.as_deref());
+        if is_due || !self.is_fresh(record.lifespan()) {
+            return None;
+        }
+        let value = record.value?;
+        self.count_hit(key);
         Some(value)
     }
 
@@ -413,6 +432,11 @@ impl Engine {
             (Weigh::By(weigher), Some(value)) => weigher(key, value),
             _ => u32::try_from(bytes + OVERHEAD).unwrap_or(u32::MAX),
         }
+    }
+
+    /// Returns the memory store.
+    pub fn memory(&self) -> &dyn Memory {
+        &*self.memory
     }
 
     /// Returns the bounds of memory.

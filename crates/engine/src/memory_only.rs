@@ -5,6 +5,7 @@
 //! progress for its key, the lock of the store is enough; otherwise it is made under the mutex of the
 //! key lock too (`key_lock/now.rs`). Calls that would have to wait take the general path.
 
+use std::any::Any;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +14,7 @@ use larder_core::clock::Time;
 use larder_core::entry_meta::{EntryOptions, LiveEntryMeta};
 use larder_core::erased::{AnyLookup, Key, Value};
 use larder_core::key::Equivalent;
-use larder_core::memory::{Hashed, MemoryStore, NotRemoved, Record, ReloadCost, Removed};
+use larder_core::memory::{Hashed, MemoryStore, Permit, Record, ReloadCost, Removed};
 use larder_core::place::Placement;
 use larder_core::stats::HotCount;
 use larder_core::tier::TierKind;
@@ -21,19 +22,13 @@ use larder_core::tier::TierKind;
 use crate::coherence::load_lease::LeaseGuard;
 use crate::engine::Engine;
 use crate::key_lock::flight::{Outcome, Purpose, Start};
-use crate::key_lock::{Admission, ClaimNow, FlightLeader, LockedNow};
+use crate::key_lock::{Admission, ClaimNow};
 use crate::load::poll_watch::PollWatch;
 use crate::load::{Begun, Leader, Load, LoadRole, UncheckedLeader};
 use crate::write::precondition::Precondition;
 use crate::write::remove::Erased;
 
 impl Engine {
-    /// Returns whether the short paths may be taken over this store.
-    #[inline]
-    fn is_memory_only<K: Hash + Eq, V, M: MemoryStore<K, V>>(&self, memory: &M) -> bool {
-        self.is_short && memory.releases_locks()
-    }
-
     /// Counts a miss, if a key that is not in memory is nowhere else. Returns whether that is so. Removes an
     /// entry of the key that has expired.
     #[inline]
@@ -59,66 +54,49 @@ impl Engine {
         K: Hash + Eq + 'static,
         V: 'static,
     {
-        if !self.is_memory_only(memory) {
+        if !self.is_at_once {
             return Err((key, value));
         }
         // Runs code of the user, so it comes before any lock.
         let weight = self.weight_of(&key, Some(&value), 0);
-        let (created, stamp) = (self.timeline.now(), self.invalidations.stamp());
-        if !memory.fits(weight) {
-            return Err((key, value));
-        }
+        let Some(mut record) = self.record_at_once(weight) else { return Err((key, value)) };
         let hash = self.key_locks.hash(&key);
-        let terms = self.terms_at_once(created);
-        let record = Record { value: Some(value), ..record(created, stamp, terms, weight) };
-        let stored = match self.store_now(memory, (hash, key), record, None) {
-            Ok(_fits) => Placement::MEMORY_ONLY,
-            Err(refused) => self.store_locked(memory, hash, refused)?,
-        };
-        self.backoffs.end(hash);
-        self.counters.hot.add([(HotCount::Puts, 1), (HotCount::Insertions, 1)]);
-        Ok(stored)
+        let mut entry = Some((key, value));
+        self.store_at_once(hash, &mut |permit| memory.insert_under(hash, &mut entry, &mut record, permit));
+        entry.map_or(Ok(Placement::MEMORY_ONLY), Err)
     }
 
-    /// Stores a record, if nothing is in progress for its key or the key lock is held, and the cache is not
-    /// closed: nothing is stored after `close`. Counts it.
-    fn store_now<K, V>(
-        &self,
-        memory: &impl MemoryStore<K, V>,
-        (hash, key): (u64, K),
-        record: Record<V>,
-        lock: Option<LockedNow<'_>>,
-    ) -> Result<bool, (K, Record<V>)>
-    where
-        K: Hash + Eq,
-    {
-        let is_locked = lock.is_some();
-        let may = || (is_locked || self.key_locks.is_idle(hash)) && !self.is_inactive();
-        memory.insert_under(Hashed { hash, key }, record, lock, may)
+    /// Returns the record of an entry without options that is written now; `None` if it alone exceeds the
+    /// bounds.
+    fn record_at_once(&self, weight: u32) -> Option<Record<()>> {
+        let (created, stamp) = (self.timeline.now(), self.invalidations.stamp());
+        self.memory.fits(weight).then(|| record(created, stamp, self.terms_at_once(created), weight))
     }
 
-    /// Stores a record under the mutex of the key lock, and supersedes what is in progress.
-    #[cold]
-    fn store_locked<K, V>(
-        &self,
-        memory: &impl MemoryStore<K, V>,
-        hash: u64,
-        (key, record): (K, Record<V>),
-    ) -> Result<Placement, (K, V)>
-    where
-        K: Hash + Eq,
-    {
-        let refused = match self.key_locks.lock_now(hash) {
-            Some(lock) => match self.store_now(memory, (hash, key), record, Some(lock)) {
-                Ok(_fits) => return Ok(Placement::MEMORY_ONLY),
-                Err(refused) => refused,
-            },
-            None => (key, record),
-        };
-        match refused {
-            (key, Record { value: Some(value), .. }) => Err((key, value)),
-            (_, Record { value: None, .. }) => unreachable!("the record has the value of the caller"),
+    /// Stores a record, and counts that.
+    fn store_at_once(&self, hash: u64, store: &mut dyn FnMut(&mut Permit<'_>) -> bool) {
+        // Nothing is stored after `close`.
+        if self.change_at_once(hash, || !self.is_inactive(), store) {
+            self.backoffs.end(hash);
+            self.counters.hot.add([(HotCount::Puts, 1), (HotCount::Insertions, 1)]);
         }
+    }
+
+    /// Makes a change under the lock of the store, if nothing is in progress for the key. Otherwise tries it again
+    /// under the mutex of the key lock too, and supersedes what is in progress. Returns whether it was made.
+    #[inline]
+    fn change_at_once(
+        &self,
+        hash: u64,
+        is_open: impl Fn() -> bool,
+        change: &mut dyn FnMut(&mut Permit<'_>) -> bool,
+    ) -> bool {
+        let may = || self.key_locks.is_idle(hash) && is_open();
+        if change(&mut Permit { may: &may, release: &mut || () }) {
+            return true;
+        }
+        let mut lock = self.key_locks.lock_now(hash);
+        lock.is_some() && change(&mut Permit { may: &is_open, release: &mut || lock = None })
     }
 
     /// Removes an entry. Returns whether it could be served; `None` if the removal needs the general
@@ -128,60 +106,42 @@ impl Engine {
         K: Hash + Eq,
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        if !self.is_memory_only(memory) || self.is_ended() {
-            return None;
-        }
         let hash = self.key_locks.hash(key);
-        let removed = match self.take_now(memory, (hash, key), None) {
-            Ok(removed) => removed,
-            Err(NotRemoved) => {
-                self.take_now(memory, (hash, key), Some(self.key_locks.lock_now(hash)?)).ok()?
-            }
+        let mut removed = None;
+        let remove = &mut |permit: &mut Permit<'_>| {
+            removed = memory.remove_under(Hashed { hash, key }, permit).ok();
+            removed.is_some()
         };
+        if self.is_removed_at_once(hash, remove) { Some(self.note_removal(hash, removed?)) } else { None }
+    }
+
+    fn is_removed_at_once(&self, hash: u64, remove: &mut dyn FnMut(&mut Permit<'_>) -> bool) -> bool {
+        self.is_at_once && !self.is_ended() && self.change_at_once(hash, || !self.is_ended(), remove)
+    }
+
+    /// Counts a removal. Returns whether the entry could be served.
+    fn note_removal(&self, hash: u64, removed: Option<Removed>) -> bool {
         self.backoffs.end(hash);
         let was_live = self.erased(removed.as_ref()) == Erased::Live;
         if was_live {
             self.counters.hot.increment(HotCount::Removals);
         }
-        Some(was_live)
-    }
-
-    /// Removes a record, if nothing is in progress for its key or the key lock is held, and the cache is not
-    /// closed.
-    fn take_now<K, V, Q>(
-        &self,
-        memory: &impl MemoryStore<K, V>,
-        (hash, key): (u64, &Q),
-        lock: Option<LockedNow<'_>>,
-    ) -> Result<Option<Removed>, NotRemoved>
-    where
-        K: Hash + Eq,
-        Q: Hash + Equivalent<K> + ?Sized,
-    {
-        let is_locked = lock.is_some();
-        let may = || (is_locked || self.key_locks.is_idle(hash)) && !self.is_ended();
-        memory.remove_under(Hashed { hash, key }, lock, may)
+        was_live
     }
 
     /// Leads the load of a key that memory lacks.
     ///
     /// # Errors
     /// Returns the key if the call has to wait, or needs the general path.
-    pub fn begin_load_at_once<K, V>(
+    pub fn begin_load_at_once(
         self: &Arc<Self>,
-        memory: &impl MemoryStore<K, V>,
-        key: K,
+        key: Key,
         watch: Option<&Arc<PollWatch>>,
-    ) -> Result<Begun, Key>
-    where
-        K: Hash + Eq + Send + Sync + 'static,
-    {
-        let can = self.is_memory_only(memory) && !self.is_closed();
-        let hash = self.key_locks.hash(&key);
-        let key = Key::new(key);
-        if !can {
+    ) -> Result<Begun, Key> {
+        if !self.is_at_once || self.is_closed() {
             return Err(key);
         }
+        let hash = self.key_locks.hash(&key);
         // Taken first: an invalidation from here on applies to the loaded value.
         let stamp = self.invalidations.stamp();
         let start = Start { purpose: Purpose::Borrowed, watch: watch.cloned(), stamp };
@@ -190,8 +150,7 @@ impl Engine {
             Admission::Join(key, _) | Admission::Locked(key, _) => return Err(key),
         };
         // The entry may have come between the miss and the lead, and a stale one may be there.
-        let held = leader.key().and_then(Key::downcast_ref);
-        let is_there = held.is_some_and(|key: &K| memory.contains_hashed(Hashed { hash, key }));
+        let is_there = leader.key().is_some_and(|key| self.memory.contains_hashed(Hashed { hash, key }));
         let (encoded, precondition) = (None, Precondition::None);
         if is_there {
             return Ok(self.begin_beside(UncheckedLeader { leader, encoded, precondition }));
@@ -242,66 +201,81 @@ impl Load {
         K: Hash + Eq + Send + Sync + 'static,
         V: Clone + Send + Sync + 'static,
     {
+        if !self.can_finish_at_once(options) {
+            return false;
+        }
+        // Runs code of the user, so it comes before the key lock.
+        let mut copy = Some(value.clone());
+        let weight = self.weight_of(copy.as_ref().map(|copy| copy as _));
+        // What is not stored is dropped at the end, when no lock is held.
+        let mut entry = None;
+        let mut store = |(hash, key): (u64, Key), record: &mut Record<()>, permit: &mut Permit<'_>| {
+            entry = key.into_inner().zip(copy.take());
+            entry.is_some() && memory.insert_under(hash, &mut entry, record, permit)
+        };
+        self.publish_at_once(weight, &mut store, &mut || Value::new(value.clone()))
+    }
+
+    /// Ends the time of the loader. Returns whether the entry may be stored at once.
+    fn can_finish_at_once(&mut self, options: &EntryOptions) -> bool {
+        let can = self.lead.is_some() && self.watch.engine().is_at_once && options.is_unset();
+        if can {
+            self.watch.stop();
+        }
+        can
+    }
+
+    /// The weight of the entry. Runs code of the user.
+    fn weight_of(&self, value: Option<&dyn Any>) -> u32 {
+        let key = self.lead.as_ref().and_then(|lead| lead.leader.key());
+        key.map_or(u32::MAX, |key| self.watch.engine().weight_of(key.as_any(), value, 0))
+    }
+
+    /// Stores the record of a load by `store`, unless its entry changed meanwhile, and hands `value` to the
+    /// waiters. Returns false if it is too large, or if the key is locked.
+    fn publish_at_once(
+        &mut self,
+        weight: u32,
+        store: &mut StoreRecord<'_>,
+        value: &mut dyn FnMut() -> Value,
+    ) -> bool {
         let Self { lead: place, watch } = self;
         let Some(lead) = place else { return false };
-        if !watch.engine().is_memory_only(memory) || !options.is_unset() {
-            return false;
-        }
         let took = watch.stop();
         let engine = watch.engine();
-        // Runs code of the user, so it comes before the key lock.
-        let copy = value.clone();
-        let key = lead.leader.key().and_then(Key::downcast_ref::<K>);
-        let weight = key.map_or(u32::MAX, |key| engine.weight_of(key, Some(&copy), 0));
-        if !memory.fits(weight) {
-            return false;
+        let Some(mut record) = engine.record_at_once(weight) else { return false };
+        record.stamp = lead.stamp;
+        if engine.memory.uses_cost() {
+            record.cost = ReloadCost::of(took);
         }
-        let created = engine.timeline.now();
-        let cost = if memory.uses_cost() { ReloadCost::of(took) } else { ReloadCost::default() };
-        let terms = engine.terms_at_once(created);
-        let record = Record { value: Some(copy), cost, ..record(created, lead.stamp, terms, weight) };
-        if !engine.publish_at_once(memory, &mut lead.leader, record) {
-            return false;
+        let hash = lead.leader.hash();
+        match lead.leader.claim_now() {
+            ClaimNow::Locked => return false,
+            ClaimNow::Superseded => engine.counters.superseded.increment(),
+            ClaimNow::Granted(lock, key) => {
+                let mut lock = Some(lock);
+                let may = || !engine.is_inactive();
+                let mut permit = Permit { may: &may, release: &mut || lock = None };
+                if store((hash, key), &mut record, &mut permit) {
+                    engine.counters.hot.add([(HotCount::Puts, 1), (HotCount::Published, 1)]);
+                    engine.backoffs.end(hash);
+                }
+            }
         }
         if lead.leader.is_joined()
             && let Some(lead) = place.take()
         {
-            lead.leader.end(Outcome::Value(Value::new(value.clone())));
+            lead.leader.end(Outcome::Value(value()));
         }
         true
     }
 }
 
-impl Engine {
-    /// Stores the record of a load, unless its entry changed meanwhile. Returns false if the key is locked.
-    fn publish_at_once<K, V>(
-        &self,
-        memory: &impl MemoryStore<K, V>,
-        leader: &mut FlightLeader,
-        record: Record<V>,
-    ) -> bool
-    where
-        K: Hash + Eq + Send + Sync + 'static,
-    {
-        let hash = leader.hash();
-        match leader.claim_now() {
-            ClaimNow::Locked => return false,
-            ClaimNow::Superseded => self.counters.superseded.increment(),
-            ClaimNow::Granted(lock, key) => {
-                if let Some(key) = key.into_inner::<K>()
-                    && self.store_now(memory, (hash, key), record, Some(lock)).is_ok()
-                {
-                    self.counters.hot.add([(HotCount::Puts, 1), (HotCount::Published, 1)]);
-                    self.backoffs.end(hash);
-                }
-            }
-        }
-        true
-    }
-}
+/// Stores a record under a key.
+type StoreRecord<'a> = dyn FnMut((u64, Key), &mut Record<()>, &mut Permit<'_>) -> bool + 'a;
 
 /// A record of an entry that is at home in memory, without its value.
-fn record<V>(created: Time, stamp: u64, terms: Option<Arc<LiveEntryMeta>>, weight: u32) -> Record<V> {
+fn record(created: Time, stamp: u64, terms: Option<Arc<LiveEntryMeta>>, weight: u32) -> Record<()> {
     Record {
         value: None,
         created,

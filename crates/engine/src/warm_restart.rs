@@ -37,8 +37,8 @@ impl Engine {
 
     pub(crate) fn write_hot_keys(&self) -> Result<u64> {
         let (Some(warm), Some(stack)) = (&self.warm_restart, &self.stack) else { return Ok(0) };
-        let mut encode = |key: &_| stack.keys.encode(key).ok().map(|key| Box::from(key.as_bytes()));
-        let keys = self.memory.hottest(warm.keys_max, &mut encode);
+        let encode = |key: &_| stack.keys.encode(key).ok().map(|key| Box::from(key.as_bytes()));
+        let keys: Vec<Box<[u8]>> = self.memory.hottest_keys(warm.keys_max, encode);
         warm.list.write(&keys)?;
         Ok(keys.len() as u64)
     }

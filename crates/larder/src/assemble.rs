@@ -10,10 +10,10 @@ mod on_runtime;
 mod read_only;
 
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use larder_core::clock::Clock;
-use larder_core::events::Event;
+use larder_core::erased::Memory;
 use larder_core::memory::{Bounds, OnDeparture};
 use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds};
 use larder_core::{Error, Result};
@@ -22,13 +22,13 @@ use larder_tiers::memory::{MemoryEngine, Policy, Store};
 
 use crate::Cache;
 use crate::options::Settings;
-use crate::registry::CacheKind;
-use crate::typed::erased;
+use crate::registry::{self, CacheKind};
+use crate::typed::TypedEngine;
 
 #[cfg(feature = "redis")]
 pub(crate) use self::byte_tiers::SharedPlan;
 #[cfg(feature = "_codec")]
-pub(crate) use self::byte_tiers::{OwnTier, TieredPlan, TypedParts, tiered};
+pub(crate) use self::byte_tiers::{CodedParts, OwnTier, TieredPlan, tiered};
 #[cfg(all(feature = "async", feature = "_codec"))]
 pub use self::on_runtime::OnRuntime;
 
@@ -68,14 +68,6 @@ impl MemoryPlan {
         Self { policy, ..self }
     }
 
-    fn store<K, V>(&self, on_departure: Option<OnDeparture<K>>) -> Arc<Store<K, V>>
-    where
-        K: Hash + Eq + Send + Sync + 'static,
-        V: Clone + Send + Sync + 'static,
-    {
-        Arc::new(Store::new(self.engine, self.bounds, self.policy, on_departure))
-    }
-
     /// The largest weight of one entry.
     fn weight_max(&self) -> u64 {
         larder_engine::weight_max(self.bounds)
@@ -90,50 +82,53 @@ impl MemoryPlan {
     }
 }
 
-/// The listener of a cache with keys `K`.
-pub(crate) struct ListenerParts<K> {
-    listener: EventSink,
-    on_departure: OnDeparture<K>,
-}
+/// Opens the memory store of a cache that is being built.
+pub(crate) type OpenStore<'a> = dyn FnMut(&MemoryPlan, Option<OnDeparture>) -> Arc<dyn Memory> + 'a;
 
-impl<K> ListenerParts<K>
+/// Builds a cache. `build` does not know its types, apart from the store that it opens.
+pub(crate) fn open<K, V>(build: impl FnOnce(&mut OpenStore<'_>) -> Result<Arc<Engine>>) -> Result<Cache<K, V>>
 where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
 {
-    pub(crate) fn new(listener: impl FnMut(Event<K>) + Send + 'static) -> Self {
-        let listener = EventSink::new(listener);
-        let on_departure = listener.on_departure();
-        Self { listener, on_departure }
-    }
+    let mut sharded = None;
+    let engine = build(&mut |plan, on_departure| {
+        let store = Store::new(plan.engine, plan.bounds, plan.policy, on_departure);
+        sharded = store.sharded().cloned();
+        Arc::clone(store.erased())
+    })?;
+    Ok(Cache::over(TypedEngine::new(engine, sharded)))
 }
 
-impl<K> ListenerParts<K> {
-    fn parts(listener: Option<Self>) -> (Option<EventSink>, Option<OnDeparture<K>>) {
-        listener.map(|Self { listener, on_departure }| (listener, on_departure)).unzip()
-    }
+/// Names a new engine, and adds it to the registry.
+fn register(engine: &Arc<Engine>, (name, kind): (&str, CacheKind)) {
+    engine.set_name(name);
+    #[cfg(feature = "metrics")]
+    engine.set_on_last_handle(crate::metrics::publish_last);
+    let cache: Weak<Engine> = Arc::downgrade(engine);
+    registry::register(cache, kind);
 }
 
 /// What a memory-only cache has beside memory.
-pub(crate) struct MemoryOnlyParts<K> {
+pub(crate) struct MemoryOnlyParts {
     pub(crate) expiry: Expiry,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) listener: Option<ListenerParts<K>>,
+    pub(crate) listener: Option<EventSink>,
     #[cfg(feature = "observe")]
     pub(crate) observer: crate::observation::ObserverParts,
 }
 
 /// Builds a memory-only cache.
-pub(crate) fn memory_only<K, V>(name: &str, memory: MemoryPlan, parts: MemoryOnlyParts<K>) -> Cache<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    let (listener, on_departure) = ListenerParts::parts(parts.listener);
+pub(crate) fn memory_only(
+    name: &str,
+    memory: MemoryPlan,
+    (parts, open): (MemoryOnlyParts, &mut OpenStore<'_>),
+) -> Arc<Engine> {
+    let on_departure = parts.listener.as_ref().map(EventSink::on_departure);
     #[cfg(feature = "observe")]
     let on_departure = parts.observer.on_departure(on_departure);
-    let store = memory.store(on_departure);
     let engine = Engine::new(Parts {
-        memory: erased(&store),
+        memory: open(&memory, on_departure),
         memory_weight_max: memory.weight_max(),
         weigh: memory.weigh(),
         stack: None,
@@ -150,7 +145,7 @@ where
         coherence: None,
         invalidations: KeptInvalidations::default(),
         stall: Some(STALL),
-        listener,
+        listener: parts.listener,
         #[cfg(feature = "observe")]
         observer: parts.observer.observer.clone(),
         #[cfg(not(feature = "observe"))]
@@ -161,10 +156,10 @@ where
         rotation: None,
         held: Vec::new(),
     });
-    let cache = Cache::register(engine, store, (name, CacheKind::Memory));
+    register(&engine, (name, CacheKind::Memory));
     #[cfg(feature = "observe")]
-    parts.observer.list(&cache.inner.engine, CacheKind::Memory);
-    cache
+    parts.observer.list(&engine, CacheKind::Memory);
+    engine
 }
 
 #[cfg(feature = "_codec")]

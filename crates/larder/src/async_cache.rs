@@ -77,7 +77,7 @@ where
 
     /// Returns the value if it is in memory.
     #[inline]
-    pub(crate) fn hit<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+    pub(crate) fn hit<Q: Lookup<K> + Sync + ?Sized>(&self, key: &Q) -> Option<V> {
         self.inner.hit(key)
     }
 

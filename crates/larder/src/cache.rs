@@ -3,7 +3,6 @@
 use std::fmt;
 use std::hash::Hash;
 use std::path::Path;
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use larder_core::Result;
@@ -13,10 +12,8 @@ use larder_core::erased::{Borrowed, Key, Value};
 use larder_core::key::Lookup;
 use larder_core::place::Placement;
 use larder_core::stats::Stats;
-use larder_engine::{Counter, Engine, Entry, Explanation, Increment};
-use larder_tiers::memory::Store;
+use larder_engine::{Counter, Entry, Explanation, Increment};
 
-use crate::registry::{self, AnyCache, CacheKind};
 use crate::typed::{TypedEngine, own, typed};
 
 mod live;
@@ -71,29 +68,9 @@ where
         unreachable!("no type implements `ConstructorArgument`")
     }
 
-    /// Creates a cache and adds it to the registry.
-    pub(crate) fn register(
-        engine: Arc<Engine>,
-        memory: Arc<Store<K, V>>,
-        (name, kind): (&str, CacheKind),
-    ) -> Self {
-        engine.set_name(name);
-        #[cfg(feature = "metrics")]
-        engine.set_on_last_handle(crate::metrics::publish_last);
-        let cache = Self::over(TypedEngine::new(engine, memory));
-        registry::register(cache.any_cache(), kind);
-        cache
-    }
-
-    /// A weak reference to the engine for the registry and the contexts. Keeps nothing alive.
-    pub(crate) fn any_cache(&self) -> Weak<dyn AnyCache> {
-        let engine: Weak<Engine> = Arc::downgrade(&self.inner.engine);
-        engine
-    }
-
     /// Returns the value if it is in memory.
     #[inline]
-    pub(crate) fn hit<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+    pub(crate) fn hit<Q: Lookup<K> + Sync + ?Sized>(&self, key: &Q) -> Option<V> {
         self.inner.hit(key)
     }
 

@@ -8,26 +8,26 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use larder_core::entry_meta::EntryOptions;
-use larder_core::erased::{AnyError, AnyLookup, Borrowed, Key, Memory, Typed, Value};
+use larder_core::erased::{AnyError, AnyLookup, Borrowed, Key, Value};
 use larder_core::key::Lookup;
-use larder_core::memory::MemoryStore;
 use larder_core::place::Placement;
 #[cfg(feature = "async")]
 use larder_engine::watched;
 use larder_engine::{
     AnsweredEntry, BatchLoad, Begun, Engine, Invalidating, Load, Loads, LoadsEntry, Threads,
 };
-use larder_tiers::memory::Store;
+use larder_tiers::memory::ShardedStore;
 
 /// A handle of a cache.
 pub(crate) struct TypedEngine<K, V> {
     pub(crate) engine: Arc<Engine>,
-    memory: Arc<Store<K, V>>,
+    /// The memory store, if it is typed. Without it the engine has one for keys and values of any type.
+    memory: Option<Arc<ShardedStore<K, V>>>,
 }
 
 impl<K, V> Clone for TypedEngine<K, V> {
     fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.engine), Arc::clone(&self.memory))
+        Self::new(Arc::clone(&self.engine), self.memory.clone())
     }
 }
 
@@ -35,15 +35,6 @@ impl<K, V> Drop for TypedEngine<K, V> {
     fn drop(&mut self) {
         self.engine.remove_handle();
     }
-}
-
-/// Erases the types of a memory store.
-pub(crate) fn erased<K, V>(memory: &Arc<Store<K, V>>) -> Arc<dyn Memory>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    Arc::new(Typed::<K, V, _>::new(Arc::clone(memory)))
 }
 
 /// Downcasts a value. All values of an engine have the type of its handles.
@@ -63,7 +54,7 @@ fn typed_error<E: Send + Sync + 'static>(error: AnyError) -> Arc<E> {
 }
 
 impl<K, V> TypedEngine<K, V> {
-    pub(crate) fn new(engine: Arc<Engine>, memory: Arc<Store<K, V>>) -> Self {
+    pub(crate) fn new(engine: Arc<Engine>, memory: Option<Arc<ShardedStore<K, V>>>) -> Self {
         engine.add_handle();
         Self { engine, memory }
     }
@@ -84,26 +75,34 @@ where
     }
 
     #[inline]
-    pub(crate) fn hit<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<V> {
-        self.engine.hit(&*self.memory, key)
+    pub(crate) fn hit<Q: Lookup<K> + Sync + ?Sized>(&self, key: &Q) -> Option<V> {
+        match &self.memory {
+            Some(memory) => self.engine.hit(&**memory, key),
+            None => self.engine.hit_of_any(&Borrowed::<K, Q>::new(key), false).map(typed),
+        }
     }
 
     /// Returns the value in memory for `load`, unless a refresh is due.
     pub(crate) fn hit_of_load(&self, key: &K) -> Option<V> {
-        self.engine.hit_unless_due(&*self.memory, key)
+        match &self.memory {
+            Some(memory) => self.engine.hit_unless_due(&**memory, key),
+            None => self.engine.hit_of_any(&Borrowed::<K, K>::new(key), true).map(typed),
+        }
     }
 
     pub(crate) fn insert_at_once(&self, key: K, value: V) -> Result<Placement, (K, V)> {
-        self.engine.insert_at_once(&*self.memory, key, value)
+        match &self.memory {
+            Some(memory) => self.engine.insert_at_once(&**memory, key, value),
+            None => Err((key, value)),
+        }
     }
 
-    #[inline]
     pub(crate) fn remove_at_once<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Option<bool> {
-        self.engine.remove_at_once(&*self.memory, key)
+        self.engine.remove_at_once(&**self.memory.as_ref()?, key)
     }
 
     /// The values in memory, and the positions of the keys that are not there.
-    pub(crate) fn hits<Q: Lookup<K>>(&self, keys: &[Q]) -> (Vec<Option<V>>, Vec<usize>) {
+    pub(crate) fn hits<Q: Lookup<K> + Sync>(&self, keys: &[Q]) -> (Vec<Option<V>>, Vec<usize>) {
         let values: Vec<Option<V>> = keys.iter().map(|key| self.hit(key)).collect();
         let missing = (0..keys.len()).filter(|at| values[*at].is_none()).collect();
         (values, missing)
@@ -121,7 +120,7 @@ where
     where
         K: Clone,
     {
-        self.memory.keys(|key| Key::cloneable(key.clone()))
+        self.engine.memory().keys(cloned::<K>)
     }
 
     /// Starts to invalidate the entries that the predicate picks.
@@ -132,8 +131,8 @@ where
     where
         K: Clone,
     {
-        let memory = Arc::clone(&self.memory);
-        let keys = move || memory.keys(|key: &K| Key::cloneable(key.clone()));
+        let engine = Arc::clone(&self.engine);
+        let keys = move || engine.memory().keys(cloned::<K>);
         self.engine.invalidate_if(keys, Box::new(of_entry(predicate)))
     }
 
@@ -141,7 +140,8 @@ where
     where
         K: Clone,
     {
-        self.memory.hottest(n, |key| Arc::new(key.clone()))
+        let own = |key: &(dyn Any + Send + Sync)| key.downcast_ref().cloned().map(Arc::new);
+        self.engine.memory().hottest_keys(n, own)
     }
 
     /// Returns the value of `key`, from the engine, from another caller's load, or from the loader.
@@ -150,7 +150,7 @@ where
         E: Send + Sync + 'static,
         L: Loads<V, E>,
     {
-        let begun = match self.engine.begin_load_at_once(&*self.memory, key, None) {
+        let begun = match self.engine.begin_load_at_once(Key::new(key), None) {
             Ok(begun) => begun,
             Err(key) => self.threads().begin_load(key, TypeId::of::<E>()),
         };
@@ -159,7 +159,9 @@ where
             Begun::Failed(error) => Err(typed_error(error)),
             Begun::Load(mut load) => match load.call(loader).parts() {
                 Ok((value, options)) => {
-                    if load.finish_at_once(&*self.memory, &value, &options) {
+                    if let Some(memory) = &self.memory
+                        && load.finish_at_once(&**memory, &value, &options)
+                    {
                         return Ok(value);
                     }
                     let value = Value::new(value);
@@ -183,7 +185,7 @@ where
         L: Loads<V, E>,
     {
         let watch = self.tasks().watch();
-        let at_once = self.engine.begin_load_at_once(&*self.memory, key, watch.as_ref());
+        let at_once = self.engine.begin_load_at_once(Key::new(key), watch.as_ref());
         let watched_by = watch.clone();
         let call = async {
             let begun = match at_once {
@@ -195,7 +197,9 @@ where
                 Begun::Failed(error) => Err(typed_error(error)),
                 Begun::Load(mut load) => match load.run(loader).await.parts() {
                     Ok((value, options)) => {
-                        if load.finish_at_once(&*self.memory, &value, &options) {
+                        if let Some(memory) = &self.memory
+                            && load.finish_at_once(&**memory, &value, &options)
+                        {
                             return Ok(value);
                         }
                         let value = Value::new(value);
@@ -286,6 +290,11 @@ where
 {
     let entry = |entry: (K, V, EntryOptions)| (Key::cloneable(entry.0), Value::new(entry.1), entry.2);
     entries.into_iter().map(|loaded| entry(loaded.parts())).collect()
+}
+
+/// Clones a key of the cache.
+fn cloned<K: Hash + Eq + Clone + Send + Sync + 'static>(key: &(dyn Any + Send + Sync)) -> Option<Key> {
+    key.downcast_ref::<K>().map(|key| Key::cloneable(key.clone()))
 }
 
 /// Borrows forms of keys for the engine.

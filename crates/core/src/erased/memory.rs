@@ -1,177 +1,126 @@
 //! The memory store of keys and values of any type.
 
 use std::any::Any;
-use std::hash::{Hash, Hasher};
-use std::marker::PhantomData;
 use std::sync::Arc;
 
-use equivalent::Equivalent;
 use foldhash::quality::RandomState;
 
 use super::{AnyForm, Key, Value};
 use crate::Result;
-use crate::memory::{Bounds, Lifetimes, MemoryStore, Record, Removed, StoreFacts};
+use crate::memory::{Bounds, Hashed, Lifetimes, Record, Removed, StoreFacts};
 use crate::tier::{TierKind, Usage};
 
-/// Encodes a key of any type; `None` for a key that cannot be encoded.
-pub type EncodeKey<'a> = dyn FnMut(&(dyn Any + Send + Sync)) -> Option<Box<[u8]>> + 'a;
+/// Visits keys of any type.
+pub type VisitKey<'a> = dyn FnMut(&(dyn Any + Send + Sync)) + 'a;
 
 /// A type-erased memory store.
 ///
 /// # Behavior
-/// The same as [`MemoryStore`]. A key or value of another type than the store's is never found and never
-/// stored.
+/// The same as [`MemoryStore`](crate::memory::MemoryStore), whose methods of the same names describe it. A key
+/// or value of another type than the store's is never found and never stored.
 pub trait Memory: Send + Sync {
-    /// See [`MemoryStore::attach`].
+    /// Sets the source of freshness of the records.
     fn attach(&self, lifetimes: Arc<dyn Lifetimes>);
 
-    /// See [`MemoryStore::hasher`].
+    /// The hasher of the keys, if the store [releases locks](Self::releases_locks).
     fn hasher(&self) -> Option<RandomState> {
         None
     }
 
-    /// See [`MemoryStore::get`].
+    /// Whether [`MemoryStore::insert_under`](crate::memory::MemoryStore::insert_under) and `remove_under` release the
+    /// lock of their permit before they run code of the user other than `Eq`, and ask it under their own lock.
+    fn releases_locks(&self) -> bool {
+        false
+    }
+
+    /// Whether the policy asks for the [cost](Record::cost) of a record.
+    fn uses_cost(&self) -> bool {
+        true
+    }
+
+    /// The record of `key`. Counts as a use of the entry.
     fn get(&self, key: &dyn AnyForm) -> Option<Record<Value>>;
 
-    /// See [`MemoryStore::peek`].
+    /// The record of `key`. Does not count as a use of the entry.
     fn peek(&self, key: &dyn AnyForm) -> Option<Record<Value>>;
 
-    /// See [`MemoryStore::insert`].
+    /// Whether there is an entry. Does not count as a use of it.
+    fn contains(&self, key: &dyn AnyForm) -> bool {
+        self.peek(key).is_some()
+    }
+
+    /// As [`contains`](Self::contains), with the hash of the key by the [`hasher`](Self::hasher).
+    fn contains_hashed(&self, Hashed { hash, key }: Hashed<&dyn AnyForm>) -> bool {
+        let _unused = hash;
+        self.contains(key)
+    }
+
+    /// Stores a record; returns false if it alone exceeds the limit.
     fn insert(&self, key: Key, record: Record<Value>) -> bool;
 
-    /// See [`MemoryStore::remove`].
+    /// Removes the entry and returns the metadata of its record.
     fn remove(&self, key: &dyn AnyForm) -> Option<Removed>;
 
-    /// See [`MemoryStore::clear`].
+    /// Removes every entry.
     fn clear(&self);
 
-    /// See [`MemoryStore::sweep`].
+    /// Removes the records that may no longer be served; returns their number.
     fn sweep(&self) -> u64;
 
-    /// See [`MemoryStore::set_bounds`].
+    /// Changes the limits, and evicts records above them.
     ///
     /// # Errors
     /// `ErrorKind::Unsupported` if the engine cannot change them.
     fn set_bounds(&self, bounds: Bounds) -> Result<()>;
 
-    /// See [`MemoryStore::bounds`].
+    /// The current limits.
     fn bounds(&self) -> Bounds;
 
-    /// See [`MemoryStore::count`].
+    /// Whether a record of this weight alone is within the limits.
+    fn fits(&self, weight: u32) -> bool {
+        let Bounds { entries, bytes } = self.bounds();
+        entries != Some(0) && bytes.is_none_or(|max| u64::from(weight) <= max)
+    }
+
+    /// The number of records whose value may be served; with `home`, only of those with this home.
     fn count(&self, home: Option<TierKind>) -> u64;
 
-    /// See [`MemoryStore::usage`].
+    /// How much the store holds now.
     fn usage(&self) -> Usage;
 
-    /// See [`MemoryStore::settle`].
+    /// Runs deferred work.
     fn settle(&self);
 
-    /// See [`MemoryStore::facts`].
+    /// The engine and the policy; `None` for a store without them.
     fn facts(&self) -> Option<StoreFacts>;
 
-    /// The keys of at most `n` records, the hottest first, encoded by `encode` as [`MemoryStore::hottest`] maps
-    /// them. Leaves out keys that cannot be encoded.
-    fn hottest(&self, n: usize, encode: &mut EncodeKey<'_>) -> Vec<Box<[u8]>>;
-}
+    /// Visits the keys of the records whose value may be served, in no particular order.
+    fn for_each_key(&self, visit: &mut VisitKey<'_>);
 
-/// Finds a typed key of a store by an [`AnyLookup`].
-struct ByAny<'a>(&'a dyn AnyForm);
-
-impl Hash for ByAny<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.feed(state);
+    /// Visits the keys of the records whose value may be served and that the policy would evict last. Returns
+    /// which visits were of the hottest `n`, the hottest first: none if the store does not know them.
+    fn hottest(&self, n: usize, visit: &mut VisitKey<'_>) -> Vec<usize> {
+        let _unknown = (n, visit);
+        Vec::new()
     }
 }
 
-impl<K: 'static> Equivalent<K> for ByAny<'_> {
-    fn equivalent(&self, key: &K) -> bool {
-        self.0.is_key(key)
-    }
-}
-
-/// Adapts a store of typed keys and values to [`Memory`].
-#[derive(Debug)]
-pub struct Typed<K, V, M> {
-    store: Arc<M>,
-    types: PhantomData<fn() -> (K, V)>,
-}
-
-impl<K, V, M> Typed<K, V, M> {
-    /// Wraps a store.
-    pub fn new(store: Arc<M>) -> Self {
-        Self { store, types: PhantomData }
-    }
-}
-
-impl<K, V, M> Memory for Typed<K, V, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    M: MemoryStore<K, V>,
-{
-    fn attach(&self, lifetimes: Arc<dyn Lifetimes>) {
-        self.store.attach(lifetimes);
+impl dyn Memory + '_ {
+    /// Maps the keys of the records whose value may be served.
+    pub fn keys<T>(&self, mut map: impl FnMut(&(dyn Any + Send + Sync)) -> Option<T>) -> Vec<T> {
+        let mut keys = Vec::new();
+        self.for_each_key(&mut |key| keys.extend(map(key)));
+        keys
     }
 
-    fn hasher(&self) -> Option<RandomState> {
-        self.store.hasher()
-    }
-
-    fn get(&self, key: &dyn AnyForm) -> Option<Record<Value>> {
-        self.store.get(&ByAny(key)).map(|record| record.map(Value::new))
-    }
-
-    fn peek(&self, key: &dyn AnyForm) -> Option<Record<Value>> {
-        self.store.peek(&ByAny(key)).map(|record| record.map(Value::new))
-    }
-
-    fn insert(&self, key: Key, record: Record<Value>) -> bool {
-        let Some(key) = key.into_inner::<K>() else { return false };
-        let has_value = record.value.is_some();
-        let record = record.and_then(Value::into_inner::<V>);
-        if has_value && record.value.is_none() {
-            return false;
-        }
-        self.store.insert(key, record)
-    }
-
-    fn remove(&self, key: &dyn AnyForm) -> Option<Removed> {
-        self.store.remove(&ByAny(key))
-    }
-
-    fn clear(&self) {
-        self.store.clear();
-    }
-
-    fn sweep(&self) -> u64 {
-        self.store.sweep()
-    }
-
-    fn set_bounds(&self, bounds: Bounds) -> Result<()> {
-        self.store.set_bounds(bounds)
-    }
-
-    fn bounds(&self) -> Bounds {
-        self.store.bounds()
-    }
-
-    fn count(&self, home: Option<TierKind>) -> u64 {
-        self.store.count(home)
-    }
-
-    fn usage(&self) -> Usage {
-        self.store.usage()
-    }
-
-    fn settle(&self) {
-        self.store.settle();
-    }
-
-    fn facts(&self) -> Option<StoreFacts> {
-        self.store.facts()
-    }
-
-    fn hottest(&self, n: usize, encode: &mut EncodeKey<'_>) -> Vec<Box<[u8]>> {
-        self.store.hottest(n, |key| encode(key)).into_iter().flatten().collect()
+    /// Maps the keys of at most `n` records, the hottest first. Leaves out those that `map` has none for.
+    pub fn hottest_keys<T>(
+        &self,
+        n: usize,
+        mut map: impl FnMut(&(dyn Any + Send + Sync)) -> Option<T>,
+    ) -> Vec<T> {
+        let mut keys = Vec::new();
+        let order = self.hottest(n, &mut |key| keys.push(map(key)));
+        order.into_iter().filter_map(|at| keys.get_mut(at)?.take()).collect()
     }
 }

@@ -19,7 +19,7 @@ use crate::frame::CodecId;
 use crate::key::{EncodedKey, KeyCodec, Lookup};
 use crate::{Error, ErrorKind, Result};
 
-pub use self::memory::{EncodeKey, Memory, Typed};
+pub use self::memory::{Memory, VisitKey};
 
 /// A key or a borrowed form of one, as far as a hash table needs it.
 ///
@@ -217,9 +217,19 @@ impl Value {
         Self(Arc::new(value))
     }
 
+    /// Wraps a value that is already shared.
+    pub fn shared<V: Send + Sync + 'static>(value: Arc<V>) -> Self {
+        Self(value)
+    }
+
     /// The value by reference; `None` if it is not a `V`.
     pub fn downcast_ref<V: 'static>(&self) -> Option<&V> {
         self.0.downcast_ref()
+    }
+
+    /// The value as a shared pointer; `None` if it is not a `V`.
+    pub fn into_shared<V: Send + Sync + 'static>(self) -> Option<Arc<V>> {
+        self.0.downcast().ok()
     }
 
     /// The value by reference.
@@ -229,8 +239,7 @@ impl Value {
 
     /// The value by value, cloned if it is shared. `None` if it is not a `V`.
     pub fn into_inner<V: Clone + Send + Sync + 'static>(self) -> Option<V> {
-        let value = self.0.downcast::<V>().ok()?;
-        Some(Arc::try_unwrap(value).unwrap_or_else(|shared| (*shared).clone()))
+        Some(Arc::unwrap_or_clone(self.into_shared()?))
     }
 }
 

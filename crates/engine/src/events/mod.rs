@@ -108,13 +108,10 @@ impl EventSink {
     }
 
     /// Returns a callback that reports the records that memory expires or evicts.
-    pub fn on_departure<K>(&self) -> OnDeparture<K>
-    where
-        K: Hash + Eq + Clone + Send + Sync + 'static,
-    {
+    pub fn on_departure(&self) -> OnDeparture {
         let queue = Arc::clone(&self.queue);
         Box::new(move |key, Departure { cause, home, bytes }| {
-            let (key, tier) = (Arc::new(Key::shared(key)), TierKind::Memory);
+            let (key, tier) = (Arc::new(key), TierKind::Memory);
             queue.push(match cause {
                 DepartureCause::Expired => Event::Expired { key, tier },
                 DepartureCause::Evicted => {

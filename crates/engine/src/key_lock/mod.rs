@@ -42,7 +42,7 @@ use larder_core::{Error, ErrorKind, Result};
 use smallvec::SmallVec;
 
 pub(crate) use self::leader::FlightLeader;
-pub(crate) use self::now::{ClaimNow, LockedNow};
+pub(crate) use self::now::ClaimNow;
 use self::shard::{Inner, Shard};
 use self::write_order::WriteOrder;
 pub(crate) use self::write_order::{Caller, WriteTurn};

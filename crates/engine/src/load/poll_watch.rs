@@ -58,7 +58,8 @@ impl PollWatch {
         let _first = self.woken_at.compare_exchange(0, now, Ordering::AcqRel, Ordering::Relaxed);
     }
 
-    fn poll<F: Future>(self: &Arc<Self>, future: Pin<&mut F>, context: &Context<'_>) -> Poll<F::Output> {
+    /// Calls `poll` with a context that notes wake-ups.
+    fn poll(self: &Arc<Self>, context: &Context<'_>, poll: &mut dyn FnMut(&mut Context<'_>)) {
         let former = {
             let mut waker = self.waker.lock();
             (!waker.will_wake(context.waker()))
@@ -69,13 +70,12 @@ impl PollWatch {
         self.is_polled.store(true, Ordering::Release);
         self.woken_at.store(0, Ordering::Release);
         let waker = Waker::from(Arc::clone(self));
-        let polled = future.poll(&mut Context::from_waker(&waker));
+        poll(&mut Context::from_waker(&waker));
         // A wake-up during the poll counts from the end of the poll.
         if self.woken_at.load(Ordering::Acquire) != 0 {
             self.woken_at.store(self.now() + 1, Ordering::Release);
         }
         self.is_polled.store(false, Ordering::Release);
-        polled
     }
 }
 
@@ -93,8 +93,15 @@ impl Wake for PollWatch {
 
 /// Polls a future under a watch, if there is one.
 pub async fn watched<F: Future>(watch: Option<Arc<PollWatch>>, mut future: Pin<Box<F>>) -> F::Output {
-    match watch {
-        None => future.await,
-        Some(watch) => poll_fn(|context| watch.poll(future.as_mut(), context)).await,
-    }
+    poll_fn(|context| {
+        let mut polled = Poll::Pending;
+        // One call, so that the future is compiled once.
+        let poll: &mut dyn FnMut(&mut Context<'_>) = &mut |context| polled = future.as_mut().poll(context);
+        match &watch {
+            None => poll(context),
+            Some(watch) => watch.poll(context, poll),
+        }
+        polled
+    })
+    .await
 }

@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-use larder_core::erased::Borrowed;
+use larder_core::erased::{AnyLookup, Borrowed};
 use larder_core::key::Lookup;
 use larder_core::memory::MemoryStore;
 
@@ -12,39 +12,36 @@ use crate::engine::Engine;
 impl Engine {
     /// As [`hit`](Engine::hit), where other processes or nodes change entries.
     #[cold]
+    #[inline(never)]
     pub(crate) fn confirmed_hit<K, V, Q>(&self, memory: &impl MemoryStore<K, V>, key: &Q) -> Option<V>
     where
         K: Hash + Eq + Send + Sync + 'static,
-        Q: Lookup<K> + ?Sized,
+        Q: Lookup<K> + Sync + ?Sized,
     {
-        let record = self.confirmed_by(|| memory.get(key))?;
-        let value = Some(record).filter(|record| self.is_fresh(record.lifespan()))?.value?;
-        self.count_hit::<K, _>(key);
+        // Asked before memory is: every notice up to then was applied to the copy that memory has. In the other
+        // order memory could return an outdated copy, which a later contact would then confirm.
+        let in_contact = self.coherence.contact()?;
+        let value = memory.value_if(key, &mut |life, version| {
+            in_contact && self.coherence.is_current(version) && self.is_fresh(life)
+        })?;
+        self.count_hit(&Borrowed::<K, Q>::new(key));
         Some(value)
     }
 
     /// Counts a hit, and records its key if it is a sample.
     #[inline]
-    pub(crate) fn count_hit<K, Q>(&self, key: &Q)
-    where
-        K: Hash + Eq + Send + Sync + 'static,
-        Q: Lookup<K> + ?Sized,
-    {
+    pub(crate) fn count_hit(&self, key: &dyn AnyLookup) {
         if self.counters.hot.hit() {
-            self.sample_hit::<K, _>(key);
+            self.sample_hit(key);
         }
     }
 
     /// Records the key of a hit that is a sample, and chooses the next one. Of a cache with a trace every hit is one,
     /// and the observer picks those that it keeps.
     #[cold]
-    fn sample_hit<K, Q>(&self, key: &Q)
-    where
-        K: Hash + Eq + Send + Sync + 'static,
-        Q: Lookup<K> + ?Sized,
-    {
+    fn sample_hit(&self, key: &dyn AnyLookup) {
         let Some(observer) = self.observer() else { return };
-        let is_kept = match observer.trace(&Borrowed::<K, Q>::new(key)) {
+        let is_kept = match observer.trace(key) {
             true => observer.requests().picks_next(),
             false => {
                 self.counters.hot.sample_after(observer.requests().gap());
@@ -52,7 +49,7 @@ impl Engine {
             }
         };
         if is_kept {
-            key.with_key(|key: &K| observer.requested(key));
+            key.lend(&mut |key| observer.requested(key));
         }
     }
 

@@ -162,14 +162,11 @@ impl Observer {
     }
 
     /// Returns a function that reports what memory drops by itself, to this observer and to `listener`.
-    pub fn on_departure<K>(self: &Arc<Self>, listener: Option<OnDeparture<K>>) -> OnDeparture<K>
-    where
-        K: Send + Sync + 'static,
-    {
+    pub fn on_departure(self: &Arc<Self>, listener: Option<OnDeparture>) -> OnDeparture {
         let observer = Arc::clone(self);
         Box::new(move |key, departure| {
             if observer.is_watched() {
-                let name = Arc::new(observer.name(&*key));
+                let name = Arc::new(observer.name(key.as_any()));
                 observer.events.push(departed(name, departure));
             }
             if let Some(listener) = &listener {

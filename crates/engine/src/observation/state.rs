@@ -77,11 +77,10 @@ impl Engine {
     pub fn find_key(&self, name: &KeyName, share: fn(&dyn std::any::Any) -> Option<Key>) -> Option<Key> {
         let observer = self.observer()?;
         let mut found = None;
-        self.memory.hottest(usize::MAX, &mut |key| {
+        self.memory.for_each_key(&mut |key| {
             if found.is_none() && observer.name(key) == *name {
                 found = share(key);
             }
-            None
         });
         found
     }

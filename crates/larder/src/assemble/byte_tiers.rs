@@ -10,9 +10,8 @@ use larder_core::ErrorKind;
 use larder_core::bus::Coherence;
 use larder_core::codec::ValueCodec;
 use larder_core::compress::Compress;
-use larder_core::erased::{AnyKeyCodec, Memory, TypedCodec, Value};
+use larder_core::erased::{AnyKeyCodec, Memory, Value};
 use larder_core::invalidation::InvalidationLog;
-use larder_core::key::KeyCodec;
 use larder_core::place::{Selector, TierList};
 use larder_core::tier::{Position, Tier, TierKind, TierOptions};
 use larder_core::{Durability, Error, Result};
@@ -20,12 +19,12 @@ use larder_core::{Durability, Error, Result};
 use larder_engine::CoherencePlan;
 use larder_engine::observation::Observer;
 use larder_engine::{Dictionaries, DirtyFlag, EventSink, TierHandle, TierStack, WarmRestart};
-use larder_tiers::memory::NullStore;
+use larder_tiers::memory::null_store;
 use larder_tiers::{DiskBudget, FileInvalidationLog, FoundInvalidations, NullTier};
 
 use super::{
-    Arc, Cache, CacheKind, Clock, Engine, Expiry, Hash, Hints, KeptInvalidations, ListenerParts, MemoryPlan,
-    Parts, Sharing, Store, Weigh, erased, learned, read_only,
+    Arc, CacheKind, Clock, Engine, Expiry, Hints, KeptInvalidations, MemoryPlan, OpenStore, Parts, Sharing,
+    Weigh, learned, read_only, register,
 };
 use crate::locked_dir::LockedDir;
 #[cfg(feature = "observe")]
@@ -91,15 +90,15 @@ impl OwnTier {
 }
 
 /// What of a cache with tiers of bytes depends on its types.
-pub(crate) struct TypedParts<K, V> {
-    pub(crate) keys: Box<dyn KeyCodec<K>>,
-    pub(crate) values: Box<dyn ValueCodec<V>>,
-    pub(crate) listener: Option<ListenerParts<K>>,
+pub(crate) struct CodedParts {
+    pub(crate) keys: Box<dyn AnyKeyCodec>,
+    pub(crate) values: Box<dyn ValueCodec<Value>>,
+    pub(crate) listener: Option<EventSink>,
     #[cfg(feature = "observe")]
     pub(crate) key_options: KeyOptions,
 }
 
-/// The same without the types.
+/// The same, with its memory.
 struct ErasedParts {
     keys: Box<dyn AnyKeyCodec>,
     values: Box<dyn ValueCodec<Value>>,
@@ -120,36 +119,37 @@ pub(crate) struct SharedPlan {
 }
 
 /// Builds a cache over memory and byte tiers.
-pub(crate) fn tiered<K, V>(plan: TieredPlan, parts: TypedParts<K, V>) -> Result<Cache<K, V>>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    let (listener, on_departure) = ListenerParts::parts(parts.listener);
-    let keys: Box<dyn AnyKeyCodec> = Box::new(TypedCodec::<_, K>::new(parts.keys));
+pub(crate) fn tiered(
+    plan: TieredPlan,
+    parts: CodedParts,
+    open_store: &mut OpenStore<'_>,
+) -> Result<Arc<Engine>> {
+    let CodedParts { keys, values, listener, .. } = parts;
+    let on_departure = listener.as_ref().map(EventSink::on_departure);
     #[cfg(feature = "observe")]
     let (keys, observer) = observed(keys, parts.key_options, &plan)?;
     #[cfg(feature = "observe")]
     let on_departure = observer.on_departure(on_departure);
-    let store = match &plan.memory {
-        Some(memory) => memory.store(on_departure),
-        None => Arc::new(Store::Null(NullStore)),
+    let memory = match &plan.memory {
+        Some(memory) => open_store(memory, on_departure),
+        None => null_store(),
     };
     let parts = ErasedParts {
         keys,
-        values: Box::new(TypedCodec::<_, V>::new(parts.values)),
+        values,
         listener,
         #[cfg(feature = "observe")]
         observer: observer.observer.clone(),
         #[cfg(not(feature = "observe"))]
         observer: None,
-        memory: erased(&store),
+        memory,
     };
     let (name, kind) = (plan.name.clone(), plan.kind);
-    let cache = Cache::register(open(plan, parts)?, store, (&name, kind));
+    let engine = open(plan, parts)?;
+    register(&engine, (&name, kind));
     #[cfg(feature = "observe")]
-    observer.list(&cache.inner.engine, kind);
-    Ok(cache)
+    observer.list(&engine, kind);
+    Ok(engine)
 }
 
 /// The observer, and the codec of the keys, which both use it and the engine.

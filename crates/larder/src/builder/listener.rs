@@ -30,12 +30,11 @@ macro_rules! listener_option {
         /// ```
         #[doc(alias = "eviction_listener")]
         #[doc(alias = "removal_listener")]
-        pub fn on_event(mut self, listener: impl FnMut(crate::Event<K>) + Send + 'static) -> Self
+        pub fn on_event(self, listener: impl FnMut(crate::Event<K>) + Send + 'static) -> Self
         where
             K: Clone,
         {
-            self.listener = Some(crate::assemble::ListenerParts::new(listener));
-            self
+            self.with_listener(larder_engine::EventSink::new(listener))
         }
     };
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use larder_core::clock::{Clock, SystemClock};
 use larder_core::memory::Bounds;
 use larder_core::{Error, Result};
-use larder_engine::{TtlBy, Weigher};
+use larder_engine::{Engine, EventSink, TtlBy, Weigher};
 use larder_tiers::memory::Policy;
 
 use super::listener::listener_option;
@@ -16,7 +16,7 @@ use super::observe::{observe_keys_option, observe_options};
 use super::time::{self, time_options, ttl_by_option};
 use super::{CAPACITY_MAX, CacheKey, CacheValue, GivenOptions, MEMORY_BYTES, within};
 use crate::Cache;
-use crate::assemble::{self, ListenerParts, MemoryOnlyParts, MemoryPlan};
+use crate::assemble::{self, MemoryOnlyParts, MemoryPlan, OpenStore, open};
 use crate::context::Scope;
 use crate::options::values::size_text;
 use crate::options::{Explained, Resolved, Settings};
@@ -40,11 +40,7 @@ where
     V: CacheValue,
 {
     MemoryBuilder {
-        given: GivenOptions::new(name.into()),
-        weigher: None,
-        ttl_by: None,
-        clock: Arc::new(SystemClock),
-        listener: None,
+        untyped: MemoryOptions::new(name.into()),
         #[cfg(feature = "observe")]
         key_options: Default::default(),
         types: PhantomData,
@@ -54,19 +50,24 @@ where
 /// Builder of a cache in memory; created by [`mcache`].
 #[must_use = "a builder does nothing until `build()`"]
 pub struct MemoryBuilder<K, V> {
-    given: GivenOptions,
-    weigher: Option<Weigher>,
-    ttl_by: Option<TtlBy>,
-    clock: Arc<dyn Clock>,
-    listener: Option<ListenerParts<K>>,
+    untyped: MemoryOptions,
     #[cfg(feature = "observe")]
     key_options: crate::observation::KeyOptions,
     types: PhantomData<fn(K) -> V>,
 }
 
+/// The part of a builder that does not depend on the types, compiled once.
+struct MemoryOptions {
+    given: GivenOptions,
+    weigher: Option<Weigher>,
+    ttl_by: Option<TtlBy>,
+    clock: Arc<dyn Clock>,
+    listener: Option<EventSink>,
+}
+
 impl<K, V> fmt::Debug for MemoryBuilder<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryBuilder").field("given", &self.given).finish_non_exhaustive()
+        f.debug_struct("MemoryBuilder").field("given", &self.untyped.given).finish_non_exhaustive()
     }
 }
 
@@ -116,7 +117,7 @@ where
     /// # Ok::<(), larder::Error>(())
     /// ```
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
-        self.weigher = Some(Box::new(of_entry(weigher)));
+        self.untyped.weigher = Some(Box::new(of_entry(weigher)));
         self
     }
 
@@ -138,14 +139,19 @@ where
     ttl_by_option!();
 
     fn with_ttl_by(mut self, ttl: TtlBy) -> Self {
-        self.ttl_by = Some(ttl);
+        self.untyped.ttl_by = Some(ttl);
         self
     }
     listener_option!();
 
+    fn with_listener(mut self, listener: EventSink) -> Self {
+        self.untyped.listener = Some(listener);
+        self
+    }
+
     /// The clock of the cache. Default: the wall clock of the system.
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
+        self.untyped.clock = Arc::new(clock);
         self
     }
 
@@ -153,15 +159,63 @@ where
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for an option that is out of its range.
-    pub fn build(mut self) -> Result<Cache<K, V>> {
-        let scope = self.given.scope.clone();
-        let settings = self.resolved()?.settings;
-        let plan = self.plan(&settings)?;
+    pub fn build(self) -> Result<Cache<K, V>> {
+        #[cfg(feature = "observe")]
+        let crate::observation::KeyOptions { text, trace } = self.key_options;
+        let parts = MemoryParts {
+            plain_size: plain_size::<K, V>(),
+            #[cfg(feature = "observe")]
+            names: (crate::observation::KeyNames::of_memory::<K>(text), trace),
+        };
+        open(|open| self.untyped.build(parts, open))
+    }
+
+    /// Lists each option with its value and its source. Meant for debugging.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build), for errors in variables and files.
+    pub fn explain_config(&self) -> Result<Vec<Explained>> {
+        Ok(self.untyped.resolved(plain_size::<K, V>().is_some())?.explain())
+    }
+
+    /// Sets an option from a method of the builder.
+    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.untyped.given.code);
+        self
+    }
+
+    /// Builds the cache inside `scope`.
+    pub(crate) fn within(mut self, scope: &Arc<Scope>) -> Self {
+        self.untyped.given.scope = Some(Arc::clone(scope));
+        self
+    }
+}
+
+/// What of a cache in memory depends on its types.
+struct MemoryParts {
+    /// The weight of an entry, if its types own no heap memory.
+    plain_size: Option<u32>,
+    #[cfg(feature = "observe")]
+    names: (crate::observation::KeyNames, Option<std::path::PathBuf>),
+}
+
+impl MemoryOptions {
+    fn new(name: String) -> Self {
+        Self {
+            given: GivenOptions::new(name),
+            weigher: None,
+            ttl_by: None,
+            clock: Arc::new(SystemClock),
+            listener: None,
+        }
+    }
+
+    fn build(mut self, parts: MemoryParts, open: &mut OpenStore<'_>) -> Result<Arc<Engine>> {
+        let settings = self.resolved(parts.plain_size.is_some())?.settings;
+        let plan = self.plan(&settings, parts.plain_size)?;
         let expiry = time::expiry(&settings, self.ttl_by.take())?;
         #[cfg(feature = "observe")]
-        let crate::observation::KeyOptions { text, trace } = std::mem::take(&mut self.key_options);
-        #[cfg(feature = "observe")]
-        let names = crate::observation::KeyNames::of_memory::<K>(text);
+        let (names, trace) = parts.names;
         let parts = MemoryOnlyParts {
             expiry,
             clock: self.clock,
@@ -173,31 +227,11 @@ where
                 trace,
             )?,
         };
-        let cache = || assemble::memory_only(&self.given.name, plan, parts);
-        Scope::adopt_new(scope.as_ref(), || Ok(cache()))
+        let (name, scope) = (&self.given.name, self.given.scope.as_ref());
+        Scope::adopt_new(scope, || Ok(assemble::memory_only(name, plan, (parts, open))))
     }
 
-    /// Lists each option with its value and its source. Meant for debugging.
-    ///
-    /// # Errors
-    /// As [`build`](Self::build), for errors in variables and files.
-    pub fn explain_config(&self) -> Result<Vec<Explained>> {
-        Ok(self.resolved()?.explain())
-    }
-
-    /// Sets an option from a method of the builder.
-    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
-        change(&mut self.given.code);
-        self
-    }
-
-    /// Builds the cache inside `scope`.
-    pub(crate) fn within(mut self, scope: &Arc<Scope>) -> Self {
-        self.given.scope = Some(Arc::clone(scope));
-        self
-    }
-
-    fn plan(&mut self, settings: &Settings) -> Result<MemoryPlan> {
+    fn plan(&mut self, settings: &Settings, plain_size: Option<u32>) -> Result<MemoryPlan> {
         let weigher = self.weigher.take();
         let bytes = settings.memory_bytes;
         let entries = settings.capacity.or_else(|| bytes.is_none().then_some(DEFAULT_CAPACITY));
@@ -206,7 +240,7 @@ where
             None => None,
             Some(bytes) => {
                 within("memory_bytes", bytes, MEMORY_BYTES, "bytes")?;
-                Some(weigher.map_or_else(|| plain_size::<K, V>(bytes), Ok)?)
+                Some(weigher.map_or_else(|| plain_weigher(plain_size, bytes), Ok)?)
             }
         };
         MemoryPlan::new(Bounds { entries, bytes }, settings, weigher)
@@ -214,9 +248,9 @@ where
 
     /// Resolves the options. Drops a `memory_bytes` that did not come from this builder and that this cache
     /// cannot apply: a variable for all caches must not fail the caches that cannot weigh their entries.
-    fn resolved(&self) -> Result<Resolved> {
+    fn resolved(&self, is_plain: bool) -> Result<Resolved> {
         let mut resolved = self.given.resolve_without_urls()?;
-        let can_weigh = self.weigher.is_some() || is_plain::<K, V>();
+        let can_weigh = self.weigher.is_some() || is_plain;
         let is_ours = self.given.code.memory_bytes.is_some();
         let is_set_aside = |bytes: u64| !is_ours && (!can_weigh || bytes == 0);
         if resolved.settings.memory_bytes.is_some_and(is_set_aside) {
@@ -230,21 +264,20 @@ where
     }
 }
 
-/// Whether these types own no heap memory.
-fn is_plain<K, V>() -> bool {
-    !std::mem::needs_drop::<K>() && !std::mem::needs_drop::<V>()
+/// The weight of an entry of types that own no heap memory.
+fn plain_size<K, V>() -> Option<u32> {
+    let is_plain = !std::mem::needs_drop::<K>() && !std::mem::needs_drop::<V>();
+    is_plain.then(|| u32::try_from(size_of::<K>() + size_of::<V>() + 128).unwrap_or(u32::MAX))
 }
 
 /// A weigher for types that own no heap memory.
-fn plain_size<K, V>(given: u64) -> Result<Weigher> {
-    if !is_plain::<K, V>() {
+fn plain_weigher(plain_size: Option<u32>, given: u64) -> Result<Weigher> {
+    let Some(size) = plain_size else {
         return Err(Error::config(
             "memory_bytes",
             format_args!("{} for types whose size is not known", size_text(&given)),
             "with a `weigher`, or for types that own nothing on the heap",
         ));
-    }
-    let size = size_of::<K>() + size_of::<V>() + 128;
-    let size = u32::try_from(size).unwrap_or(u32::MAX);
+    };
     Ok(Box::new(move |_, _| size))
 }

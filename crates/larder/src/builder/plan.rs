@@ -1,13 +1,19 @@
 //! Derives the plan of a cache with byte tiers from its options.
 
+use std::hash::Hash;
 #[cfg(feature = "redis")]
 use std::time::Duration;
 
+use larder_core::codec::{Codec, ValueCodec, Values};
 use larder_core::compress::Compress;
+use larder_core::erased::{AnyKeyCodec, TypedCodec, Value};
+use larder_core::key::{Canonical, CanonicalForm, KeyCodec, NamedKeys};
 use larder_core::place::{Kind, OWN_TIERS_MAX, Sharing, Thresholds, TierList};
 use larder_core::tier::{TierKind, TierOptions};
 use larder_core::{Error, Result};
 use larder_engine::Hints;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 #[cfg(feature = "redis")]
 use super::LEASE;
@@ -207,4 +213,25 @@ fn check_thresholds(thresholds: Thresholds) -> Result<()> {
         format_args!("{small}, {medium}, {large} bytes"),
         "sizes in ascending order",
     ))
+}
+
+/// The codec of keys, by the canonical form that the user gave, if any.
+pub(super) fn key_codec<K>(canonical: Option<CanonicalForm<K>>) -> Box<dyn AnyKeyCodec>
+where
+    K: Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    let codec: Box<dyn KeyCodec<K>> = match canonical {
+        Some(form) => Box::new(Canonical::new(form, NamedKeys)),
+        None => Box::new(NamedKeys),
+    };
+    Box::new(TypedCodec::<_, K>::new(codec))
+}
+
+/// The codec of values.
+pub(super) fn value_codec<V>(codec: Codec) -> Box<dyn ValueCodec<Value>>
+where
+    V: Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    let values: Box<dyn ValueCodec<V>> = Box::new(Values::<V>::new(codec));
+    Box::new(TypedCodec::<_, V>::new(values))
 }

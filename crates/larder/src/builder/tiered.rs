@@ -8,24 +8,26 @@ use std::sync::Arc;
 
 use larder_core::Result;
 use larder_core::clock::{Clock, SystemClock};
-use larder_core::codec::{Codec, Values};
-use larder_core::key::{Canonical, CanonicalForm, KeyCodec, NamedKeys};
+use larder_core::codec::{Codec, ValueCodec};
+use larder_core::erased::{AnyKeyCodec, Value};
+use larder_core::key::CanonicalForm;
 use larder_core::kinds;
 use larder_core::memory::Bounds;
 use larder_core::place::Kind;
 use larder_core::tier::{Position, Tier, TierKind};
-use larder_engine::{TtlBy, Weigher};
+use larder_engine::{Engine, EventSink, TtlBy, Weigher};
 use larder_tiers::memory::Policy;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::listener::listener_option;
 use super::observe::{observe_keys_option, observe_options};
+use super::plan::{key_codec, value_codec};
 use super::tiers::tier_options;
 use super::time::{self, time_options, ttl_by_option};
 use super::{CAPACITY_MAX, EncodedCacheKey, EncodedCacheValue, GivenOptions, MEMORY_BYTES, plan, within};
 use crate::Cache;
-use crate::assemble::{self, ListenerParts, MemoryPlan, OwnTier, TieredPlan, TypedParts};
+use crate::assemble::{self, CodedParts, MemoryPlan, OpenStore, OwnTier, TieredPlan, open};
 use crate::config::url::UrlConfig;
 use crate::context::Scope;
 use crate::options::values::Urls;
@@ -114,7 +116,6 @@ const FRONT_MEMORY_BYTES: u64 = 16 << 20;
 pub struct TieredBuilder<K, V> {
     pub(super) untyped: Untyped,
     canonical: Option<CanonicalForm<K>>,
-    listener: Option<ListenerParts<K>>,
     #[cfg(feature = "observe")]
     key_options: crate::observation::KeyOptions,
     values: PhantomData<fn() -> V>,
@@ -127,6 +128,7 @@ pub(super) struct Untyped {
     default_memory_bytes: u64,
     weigher: Option<Weigher>,
     ttl_by: Option<TtlBy>,
+    listener: Option<EventSink>,
     clock: Arc<dyn Clock>,
     own: Vec<OwnTier>,
     pub(super) keys: GivenKeys,
@@ -155,6 +157,7 @@ where
             default_memory_bytes,
             weigher: None,
             ttl_by: None,
+            listener: None,
             clock: Arc::new(SystemClock),
             own: Vec::new(),
             keys: Default::default(),
@@ -163,7 +166,6 @@ where
         Self {
             untyped,
             canonical: None,
-            listener: None,
             #[cfg(feature = "observe")]
             key_options: Default::default(),
             values: PhantomData,
@@ -338,6 +340,11 @@ where
     }
     listener_option!();
 
+    fn with_listener(mut self, listener: EventSink) -> Self {
+        self.untyped.listener = Some(listener);
+        self
+    }
+
     /// The clock of the cache. Default: the wall clock of the system.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.untyped.clock = Arc::new(clock);
@@ -357,16 +364,14 @@ where
     /// - [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) or [`ErrorKind::Io`](crate::ErrorKind::Io)
     ///   if the directory cannot be used.
     pub fn build(self) -> Result<Cache<K, V>> {
-        let scope = self.untyped.given.scope.clone();
-        let (plan, codec) = self.untyped.plan(kinds::of::<V>)?;
-        let parts = TypedParts {
+        let parts = TieredParts {
             keys: key_codec(self.canonical),
-            values: Box::new(Values::<V>::new(codec)),
-            listener: self.listener,
+            values: value_codec::<V>,
+            kind: kinds::of::<V>,
             #[cfg(feature = "observe")]
             key_options: self.key_options,
         };
-        Scope::adopt_new(scope.as_ref(), || assemble::tiered(plan, parts))
+        open(|open| self.untyped.build(parts, open))
     }
 
     /// Lists each option with its value and its source: code, a URL, a preset, a context, a variable, a file,
@@ -379,7 +384,29 @@ where
     }
 }
 
+/// What of a cache with tiers depends on its types.
+struct TieredParts {
+    keys: Box<dyn AnyKeyCodec>,
+    values: fn(Codec) -> Box<dyn ValueCodec<Value>>,
+    kind: fn() -> Kind,
+    #[cfg(feature = "observe")]
+    key_options: crate::observation::KeyOptions,
+}
+
 impl Untyped {
+    fn build(mut self, parts: TieredParts, open: &mut OpenStore<'_>) -> Result<Arc<Engine>> {
+        let (scope, listener) = (self.given.scope.clone(), self.listener.take());
+        let (plan, codec) = self.plan(parts.kind)?;
+        let parts = CodedParts {
+            keys: parts.keys,
+            values: (parts.values)(codec),
+            listener,
+            #[cfg(feature = "observe")]
+            key_options: parts.key_options,
+        };
+        Scope::adopt_new(scope.as_ref(), || assemble::tiered(plan, parts, open))
+    }
+
     /// Resolves the options into a plan and the codec of the values, whose kind `kind` tells.
     fn plan(mut self, kind: fn() -> Kind) -> Result<(TieredPlan, Codec)> {
         let (resolved, url_config) = self.resolved()?;
@@ -459,15 +486,5 @@ impl Untyped {
         }
         let plan = MemoryPlan::new(Bounds { entries, bytes }, settings, self.weigher.take())?;
         Ok(Some(plan.among_tiers(settings)))
-    }
-}
-
-fn key_codec<K>(canonical: Option<CanonicalForm<K>>) -> Box<dyn KeyCodec<K>>
-where
-    K: Hash + Eq + Serialize + DeserializeOwned + 'static,
-{
-    match canonical {
-        Some(form) => Box::new(Canonical::new(form, NamedKeys)),
-        None => Box::new(NamedKeys),
     }
 }

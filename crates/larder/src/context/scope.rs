@@ -9,12 +9,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use larder_core::{Error, ErrorKind, Result};
+use larder_engine::Engine;
 use larder_exec::runtime;
 use parking_lot::{Mutex, RwLock};
 
 #[cfg(feature = "_codec")]
 use super::temporary_dir::TemporaryDir;
-use crate::Cache;
 use crate::options::{Level, Settings, Source};
 use crate::presets::Preset;
 use crate::registry::{AnyCache, DROPPED_LIMIT};
@@ -82,22 +82,19 @@ impl Scope {
     }
 
     /// Builds a cache, inside `scope` if there is one.
-    pub(crate) fn adopt_new<K, V>(
+    pub(crate) fn adopt_new(
         scope: Option<&Arc<Self>>,
-        build: impl FnOnce() -> Result<Cache<K, V>>,
-    ) -> Result<Cache<K, V>>
-    where
-        K: std::hash::Hash + Eq + Send + Sync + 'static,
-        V: Clone + Send + Sync + 'static,
-    {
+        build: impl FnOnce() -> Result<Arc<Engine>>,
+    ) -> Result<Arc<Engine>> {
         let Some(scope) = scope else { return build() };
         let ended = scope.ended.read();
         if *ended {
             return Err(scope.ended_error());
         }
-        let cache = build()?;
-        scope.owned.lock().caches.push(cache.any_cache());
-        Ok(cache)
+        let engine = build()?;
+        let cache: Weak<Engine> = Arc::downgrade(&engine);
+        scope.owned.lock().caches.push(cache);
+        Ok(engine)
     }
 
     fn ended_error(&self) -> Error {

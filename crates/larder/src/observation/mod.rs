@@ -116,10 +116,7 @@ impl ObserverParts {
     }
 
     /// Adds the observer to what memory reports departures to.
-    pub(crate) fn on_departure<K: Send + Sync + 'static>(
-        &self,
-        listener: Option<OnDeparture<K>>,
-    ) -> Option<OnDeparture<K>> {
+    pub(crate) fn on_departure(&self, listener: Option<OnDeparture>) -> Option<OnDeparture> {
         match &self.observer {
             Some(observer) => Some(observer.on_departure(listener)),
             None => listener,

@@ -26,10 +26,12 @@ mod checks;
 mod memory;
 mod report;
 mod subject;
+mod typed_memory;
 
 pub use memory::memory;
 pub use report::{Outcome, Report};
 pub use subject::Subject;
+pub use typed_memory::TypedMemory;
 
 /// Runs every check on `subject`, each on an empty place. A check that panics has failed,
 /// and the others still run.

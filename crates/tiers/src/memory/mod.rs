@@ -2,7 +2,6 @@
 
 mod ledger;
 mod moka;
-mod moka_typed;
 mod null;
 mod order;
 mod policy;
@@ -11,16 +10,10 @@ mod sharded;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use foldhash::quality::RandomState;
-use larder_core::Result;
-use larder_core::key::Equivalent;
-use larder_core::memory::{
-    Bounds, Hashed, Lifespan, Lifetimes, MemoryStore, NotRemoved, OnDeparture, Record, Removed, StoreFacts,
-};
-use larder_core::tier::{TierKind, Usage};
+use larder_core::erased::Memory;
+use larder_core::memory::{Bounds, OnDeparture};
 
-pub use self::moka_typed::TypedMoka;
-pub use self::null::NullStore;
+pub use self::null::null_store;
 pub use self::policy::Policy;
 pub use self::sharded::ShardedStore;
 
@@ -40,13 +33,11 @@ pub enum MemoryEngine {
 }
 
 /// The memory store of a cache: one of the engines, chosen when the cache is built.
-pub enum Store<K, V> {
-    /// Larder's own engine.
-    Sharded(ShardedStore<K, V>),
-    /// moka.
-    Moka(TypedMoka<K, V>),
-    /// No memory.
-    Null(NullStore),
+pub struct Store<K, V> {
+    /// The store without its types.
+    erased: Arc<dyn Memory>,
+    /// The store with its types, if it is Larder's own.
+    sharded: Option<Arc<ShardedStore<K, V>>>,
 }
 
 impl<K, V> Store<K, V>
@@ -59,167 +50,22 @@ where
         engine: MemoryEngine,
         bounds: Bounds,
         policy: Policy,
-        on_departure: Option<OnDeparture<K>>,
+        on_departure: Option<OnDeparture>,
     ) -> Self {
-        match engine {
-            MemoryEngine::Sharded => Self::Sharded(ShardedStore::with(bounds, policy, on_departure)),
-            MemoryEngine::Moka => Self::Moka(TypedMoka::new(bounds, policy, on_departure)),
+        if engine == MemoryEngine::Moka {
+            return Self { erased: moka::open(bounds, policy, on_departure), sharded: None };
         }
-    }
-}
-
-macro_rules! each {
-    ($self:ident, $store:ident => $call:expr) => {
-        match $self {
-            Self::Sharded($store) => $call,
-            Self::Moka($store) => $call,
-            Self::Null($store) => $call,
-        }
-    };
-}
-
-impl<K, V> Store<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    /// As [`value`](MemoryStore::value), apart from it so that the path of the default engine is inlined.
-    #[cold]
-    fn value_elsewhere<Q: Hash + Equivalent<K> + ?Sized>(
-        &self,
-        key: &Q,
-        fresh: &mut dyn FnMut(Lifespan<'_>) -> bool,
-    ) -> Option<V> {
-        each!(self, store => store.value(key, fresh))
-    }
-}
-
-impl<K, V> MemoryStore<K, V> for Store<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    fn attach(&self, lifetimes: Arc<dyn Lifetimes>) {
-        each!(self, store => MemoryStore::<K, V>::attach(store, lifetimes));
+        let store = Arc::new(ShardedStore::with(bounds, policy, on_departure));
+        Self { erased: Arc::clone(&store).erased(), sharded: Some(store) }
     }
 
-    #[inline]
-    fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
-        each!(self, store => store.get(key))
+    /// The store without its types.
+    pub fn erased(&self) -> &Arc<dyn Memory> {
+        &self.erased
     }
 
-    fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
-        each!(self, store => store.peek(key))
-    }
-
-    #[inline]
-    fn value<Q: Hash + Equivalent<K> + ?Sized>(
-        &self,
-        key: &Q,
-        fresh: impl FnOnce(Lifespan<'_>) -> bool,
-    ) -> Option<V> {
-        if let Self::Sharded(store) = self {
-            return store.value(key, fresh);
-        }
-        let mut fresh = Some(fresh);
-        self.value_elsewhere(key, &mut |life| fresh.take().is_some_and(|fresh| fresh(life)))
-    }
-
-    fn insert(&self, key: K, record: Record<V>) -> bool {
-        each!(self, store => store.insert(key, record))
-    }
-
-    #[inline]
-    fn releases_locks(&self) -> bool {
-        each!(self, store => MemoryStore::<K, V>::releases_locks(store))
-    }
-
-    #[inline]
-    fn uses_cost(&self) -> bool {
-        each!(self, store => MemoryStore::<K, V>::uses_cost(store))
-    }
-
-    #[inline]
-    fn hasher(&self) -> Option<RandomState> {
-        each!(self, store => MemoryStore::<K, V>::hasher(store))
-    }
-
-    #[inline]
-    fn insert_under<L>(
-        &self,
-        key: Hashed<K>,
-        record: Record<V>,
-        lock: L,
-        may: impl FnOnce() -> bool,
-    ) -> std::result::Result<bool, (K, Record<V>)> {
-        each!(self, store => store.insert_under(key, record, lock, may))
-    }
-
-    #[inline]
-    fn remove_under<Q: Hash + Equivalent<K> + ?Sized, L>(
-        &self,
-        key: Hashed<&Q>,
-        lock: L,
-        may: impl FnOnce() -> bool,
-    ) -> std::result::Result<Option<Removed>, NotRemoved> {
-        each!(self, store => MemoryStore::<K, V>::remove_under(store, key, lock, may))
-    }
-
-    #[inline]
-    fn contains_hashed<Q: Hash + Equivalent<K> + ?Sized>(&self, key: Hashed<&Q>) -> bool {
-        each!(self, store => MemoryStore::<K, V>::contains_hashed(store, key))
-    }
-
-    fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Removed> {
-        each!(self, store => MemoryStore::<K, V>::remove(store, key))
-    }
-
-    fn contains<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
-        each!(self, store => MemoryStore::<K, V>::contains(store, key))
-    }
-
-    fn clear(&self) {
-        each!(self, store => MemoryStore::<K, V>::clear(store));
-    }
-
-    fn sweep(&self) -> u64 {
-        each!(self, store => MemoryStore::<K, V>::sweep(store))
-    }
-
-    fn set_bounds(&self, bounds: Bounds) -> Result<()> {
-        each!(self, store => MemoryStore::<K, V>::set_bounds(store, bounds))
-    }
-
-    #[inline]
-    fn fits(&self, weight: u32) -> bool {
-        each!(self, store => MemoryStore::<K, V>::fits(store, weight))
-    }
-
-    fn bounds(&self) -> Bounds {
-        each!(self, store => MemoryStore::<K, V>::bounds(store))
-    }
-
-    fn keys<T>(&self, map: impl FnMut(&K) -> T) -> Vec<T> {
-        each!(self, store => MemoryStore::<K, V>::keys(store, map))
-    }
-
-    fn hottest<T>(&self, n: usize, map: impl FnMut(&K) -> T) -> Vec<T> {
-        each!(self, store => MemoryStore::<K, V>::hottest(store, n, map))
-    }
-
-    fn count(&self, home: Option<TierKind>) -> u64 {
-        each!(self, store => MemoryStore::<K, V>::count(store, home))
-    }
-
-    fn usage(&self) -> Usage {
-        each!(self, store => MemoryStore::<K, V>::usage(store))
-    }
-
-    fn settle(&self) {
-        each!(self, store => MemoryStore::<K, V>::settle(store));
-    }
-
-    fn facts(&self) -> Option<StoreFacts> {
-        each!(self, store => MemoryStore::<K, V>::facts(store))
+    /// The store with its types, if it is Larder's own.
+    pub fn sharded(&self) -> Option<&Arc<ShardedStore<K, V>>> {
+        self.sharded.as_ref()
     }
 }

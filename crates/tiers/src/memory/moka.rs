@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use foldhash::quality::RandomState;
 use larder_core::clock::Time;
 use larder_core::entry_meta::Freshness;
-use larder_core::erased::{AnyForm, EncodeKey, Key, Memory, Value};
+use larder_core::erased::{AnyForm, Key, Memory, Value, VisitKey};
 use larder_core::key::Equivalent;
 use larder_core::memory::{
     Bounds, Departure, DepartureCause, Lifetimes, OnDeparture, Record, Removed, StoreFacts,
@@ -21,7 +21,6 @@ use moka::sync::Cache;
 
 use super::Policy;
 use super::ledger::{Kept, Ledger};
-use super::moka_typed::ErasedStore;
 
 /// A memory store backed by the crate `moka`.
 ///
@@ -100,10 +99,15 @@ impl moka::Expiry<Key, Kept<Value>> for Deadlines {
     }
 }
 
+/// Creates a store. Compiled in this crate: a trait object is made where the function is compiled.
+pub(super) fn open(bounds: Bounds, policy: Policy, on_departure: Option<OnDeparture>) -> Arc<dyn Memory> {
+    Arc::new(MokaStore::with(bounds, policy, on_departure))
+}
+
 impl MokaStore {
     /// Creates a store within `bounds`; bytes apply if both limits are given. [`Policy::Lru`] is moka's LRU,
     /// every other policy its TinyLFU. Calls `on_departure` for each record that the store drops by itself.
-    pub(super) fn with(bounds: Bounds, policy: Policy, on_departure: Option<OnDeparture<Key>>) -> Self {
+    pub(super) fn with(bounds: Bounds, policy: Policy, on_departure: Option<OnDeparture>) -> Self {
         let bounds = if bounds.bytes.is_some() { Bounds { entries: None, ..bounds } } else { bounds };
         let (policy, name) = match policy {
             Policy::Lru => (EvictionPolicy::lru(), "lru"),
@@ -159,7 +163,7 @@ impl MokaStore {
 
 /// The eviction listener of moka, which runs with locks of moka held.
 fn telling(
-    on_departure: OnDeparture<Key>,
+    on_departure: OnDeparture,
     ledger: Arc<Ledger<Value>>,
     counts_bytes: bool,
 ) -> impl Fn(Arc<Key>, Kept<Value>, RemovalCause) + Send + Sync + 'static {
@@ -172,7 +176,7 @@ fn telling(
             RemovalCause::Explicit | RemovalCause::Replaced => None,
         };
         if let Some(cause) = cause {
-            on_departure(key, Departure { cause, bytes, home });
+            on_departure(Arc::unwrap_or_clone(key), Departure { cause, bytes, home });
         }
         ledger.take(kept);
     }
@@ -271,24 +275,17 @@ impl Memory for MokaStore {
         self.settle_now();
     }
 
-    /// moka does not tell its order.
-    fn hottest(&self, _: usize, _: &mut EncodeKey<'_>) -> Vec<Box<[u8]>> {
-        Vec::new()
-    }
-
     fn facts(&self) -> Option<StoreFacts> {
         Some(StoreFacts { engine: "moka", policy: self.policy })
     }
-}
 
-impl ErasedStore for MokaStore {
     fn contains(&self, key: &dyn AnyForm) -> bool {
         self.records.contains_key(&Form(key))
     }
 
-    fn for_each_key(&self, visit: &mut dyn FnMut(&Key)) {
+    fn for_each_key(&self, visit: &mut VisitKey<'_>) {
         let now = self.now();
         let live = self.records.iter().filter(|(_, kept)| self.is_live(kept.record(), now));
-        live.for_each(|(key, _)| visit(&key));
+        live.for_each(|(key, _)| visit(key.as_any()));
     }
 }

@@ -1,38 +1,38 @@
 //! A memory store that stores nothing.
 
-use std::hash::Hash;
 use std::sync::Arc;
 
 use larder_core::Result;
-use larder_core::key::Equivalent;
-use larder_core::memory::{Bounds, Lifetimes, MemoryStore, Record, Removed};
+use larder_core::erased::{AnyForm, Key, Memory, Value, VisitKey};
+use larder_core::memory::{Bounds, Lifetimes, Record, Removed, StoreFacts};
 use larder_core::tier::{TierKind, Usage};
 
 /// No memory: every look-up misses, every insert is dropped.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct NullStore;
+struct NullStore;
 
-impl<K: Hash + Eq, V> MemoryStore<K, V> for NullStore {
+/// Creates a store that stores nothing.
+pub fn null_store() -> Arc<dyn Memory> {
+    Arc::new(NullStore)
+}
+
+impl Memory for NullStore {
     fn attach(&self, _: Arc<dyn Lifetimes>) {}
 
-    fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, _: &Q) -> Option<Record<V>> {
+    fn get(&self, _: &dyn AnyForm) -> Option<Record<Value>> {
         None
     }
 
-    fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, _: &Q) -> Option<Record<V>> {
+    fn peek(&self, _: &dyn AnyForm) -> Option<Record<Value>> {
         None
     }
 
-    fn insert(&self, _: K, _: Record<V>) -> bool {
+    fn insert(&self, _: Key, _: Record<Value>) -> bool {
         false
     }
 
-    fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, _: &Q) -> Option<Removed> {
+    fn remove(&self, _: &dyn AnyForm) -> Option<Removed> {
         None
-    }
-
-    fn contains<Q: Hash + Equivalent<K> + ?Sized>(&self, _: &Q) -> bool {
-        false
     }
 
     fn clear(&self) {}
@@ -49,10 +49,6 @@ impl<K: Hash + Eq, V> MemoryStore<K, V> for NullStore {
         Bounds::entries(0)
     }
 
-    fn keys<T>(&self, _: impl FnMut(&K) -> T) -> Vec<T> {
-        Vec::new()
-    }
-
     fn count(&self, _: Option<TierKind>) -> u64 {
         0
     }
@@ -62,4 +58,10 @@ impl<K: Hash + Eq, V> MemoryStore<K, V> for NullStore {
     }
 
     fn settle(&self) {}
+
+    fn facts(&self) -> Option<StoreFacts> {
+        None
+    }
+
+    fn for_each_key(&self, _: &mut VisitKey<'_>) {}
 }

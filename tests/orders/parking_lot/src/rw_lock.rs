@@ -6,11 +6,11 @@ use crate::{Condvar, Mutex};
 /// As `parking_lot::RwLock`: a reader queues behind a waiting writer, so a recursive read can
 /// deadlock.
 #[derive(Debug, Default)]
-pub struct RwLock<T> {
-    /// The inner lock is always free when this lock admits a caller.
-    value: sync::RwLock<T>,
+pub struct RwLock<T: ?Sized> {
     state: Mutex<State>,
     changed: Condvar,
+    /// The inner lock is always free when this lock admits a caller.
+    value: sync::RwLock<T>,
 }
 
 #[derive(Debug, Default)]
@@ -29,7 +29,9 @@ impl<T> RwLock<T> {
     pub const fn new(value: T) -> Self {
         Self { value: sync::RwLock::new(value), state: Mutex::new(State::NEW), changed: Condvar::new() }
     }
+}
 
+impl<T: ?Sized> RwLock<T> {
     /// As in `parking_lot`.
     pub fn read(&self) -> RwLockReadGuard<'_, T> {
         let mut state = self.state.lock();
@@ -73,33 +75,33 @@ impl<T> RwLock<T> {
 
 /// As `parking_lot::RwLockReadGuard`.
 #[derive(Debug)]
-pub struct RwLockReadGuard<'a, T> {
+pub struct RwLockReadGuard<'a, T: ?Sized> {
     lock: &'a RwLock<T>,
     value: Option<sync::RwLockReadGuard<'a, T>>,
 }
 
 /// As `parking_lot::RwLockWriteGuard`.
 #[derive(Debug)]
-pub struct RwLockWriteGuard<'a, T> {
+pub struct RwLockWriteGuard<'a, T: ?Sized> {
     lock: &'a RwLock<T>,
     value: Option<sync::RwLockWriteGuard<'a, T>>,
 }
 
-impl<T> Drop for RwLockReadGuard<'_, T> {
+impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
     fn drop(&mut self) {
         self.value = None;
         self.lock.leave(|state| state.readers -= 1);
     }
 }
 
-impl<T> Drop for RwLockWriteGuard<'_, T> {
+impl<T: ?Sized> Drop for RwLockWriteGuard<'_, T> {
     fn drop(&mut self) {
         self.value = None;
         self.lock.leave(|state| state.is_written = false);
     }
 }
 
-impl<T> Deref for RwLockReadGuard<'_, T> {
+impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -107,7 +109,7 @@ impl<T> Deref for RwLockReadGuard<'_, T> {
     }
 }
 
-impl<T> Deref for RwLockWriteGuard<'_, T> {
+impl<T: ?Sized> Deref for RwLockWriteGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -115,7 +117,7 @@ impl<T> Deref for RwLockWriteGuard<'_, T> {
     }
 }
 
-impl<T> DerefMut for RwLockWriteGuard<'_, T> {
+impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         self.value.as_mut().unwrap_or_else(|| unreachable!("held until it is dropped"))
     }

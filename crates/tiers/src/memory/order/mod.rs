@@ -129,6 +129,7 @@ impl Order {
     }
 
     /// Adds a new entry, whose use count is 0.
+    #[inline]
     pub(crate) fn insert(&mut self, slot: u32, entry: OrderEntry, uses: &dyn Uses) {
         self.slots.enter(slot, entry);
         if !self.is_pinned(slot) {
@@ -195,6 +196,7 @@ impl Order {
     }
 
     /// Removes an entry that was removed or has expired. Eviction removes its victim itself.
+    #[inline]
     pub(crate) fn remove(&mut self, slot: u32) {
         if self.is_pinned(slot) {
             return;
@@ -213,6 +215,7 @@ impl Order {
 
     /// Removes and returns the next entry to evict, never `keep`, the entry that is being inserted. `None` if
     /// there is no other.
+    #[inline]
     pub(crate) fn victim(&mut self, keep: Option<u32>, uses: &dyn Uses) -> Option<u32> {
         let keep = keep.filter(|slot| !self.is_pinned(*slot));
         let slots = &mut self.slots;

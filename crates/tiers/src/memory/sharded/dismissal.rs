@@ -15,7 +15,7 @@ use larder_core::entry_meta::LiveEntryMeta;
 use larder_core::memory::DepartureCause;
 use parking_lot::Mutex;
 
-use super::node::{Held, Node};
+use super::node::Node;
 
 std::thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
@@ -24,18 +24,7 @@ std::thread_local! {
 /// The maximum depth of nested drops, over all stores.
 const DEPTH_MAX: u32 = 8;
 
-/// An entry or value that left a shard.
-pub(super) enum Departed<K, V> {
-    Entry(Gone<K, V>),
-    /// The key, the value and the metadata that a replacement made superfluous: held to be dropped.
-    Replaced {
-        _key: K,
-        _value: Held<V>,
-        _terms: Option<Arc<LiveEntryMeta>>,
-    },
-}
-
-/// An entry that left a shard.
+/// An entry that left a shard, or the key, the value and the metadata that a replacement made superfluous.
 pub(super) struct Gone<K, V> {
     pub(super) node: Node<K, V>,
     pub(super) terms: Option<Arc<LiveEntryMeta>>,
@@ -44,63 +33,62 @@ pub(super) struct Gone<K, V> {
     pub(super) cause: Option<DepartureCause>,
 }
 
+impl<K, V> Gone<K, V> {
+    /// What is dropped without a report.
+    #[inline]
+    pub(super) fn unreported(node: Node<K, V>) -> Self {
+        Self { node, terms: None, weight: 0, cause: None }
+    }
+}
+
 /// The entries that left in one call. Most calls have at most one.
 pub(super) struct Leaving<K, V> {
-    first: Option<Departed<K, V>>,
-    rest: Vec<Departed<K, V>>,
+    first: Option<Gone<K, V>>,
+    rest: Vec<Gone<K, V>>,
+}
+
+impl<K, V> Default for Leaving<K, V> {
+    #[inline]
+    fn default() -> Self {
+        Self { first: None, rest: Vec::new() }
+    }
 }
 
 impl<K, V> Leaving<K, V> {
-    pub(super) const fn new() -> Self {
-        Self { first: None, rest: Vec::new() }
-    }
-
     #[inline]
-    pub(super) fn push(&mut self, departed: Departed<K, V>) {
+    pub(super) fn push(&mut self, gone: Gone<K, V>) {
         match &self.first {
-            None => self.first = Some(departed),
-            Some(_) => self.rest.push(departed),
+            None => self.first = Some(gone),
+            Some(_) => self.rest.push(gone),
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
+    /// The entry that left last.
+    pub(super) fn last(&mut self) -> Option<&mut Gone<K, V>> {
+        self.rest.last_mut().or(self.first.as_mut())
     }
 
     #[inline]
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.first.is_none() && self.rest.is_empty()
     }
 
     /// Drops everything where it is.
-    #[inline]
-    fn drop_all(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.first = None;
-        while let Some(departed) = self.rest.pop() {
-            drop(departed);
+        while let Some(gone) = self.rest.pop() {
+            drop(gone);
         }
     }
 
-    #[inline]
-    fn end_all(&mut self, end: Option<&dyn Fn(Departed<K, V>)>) {
-        match end {
-            None => self.drop_all(),
-            Some(end) => {
-                while let Some(departed) = self.pop() {
-                    end(departed);
-                }
-            }
-        }
-    }
-
-    fn pop(&mut self) -> Option<Departed<K, V>> {
+    pub(super) fn pop(&mut self) -> Option<Gone<K, V>> {
         self.first.take().or_else(|| self.rest.pop())
     }
 }
 
 /// Entries that wait for the outermost drop, or for the next call.
 pub(super) struct Waiting<K, V> {
-    queue: Mutex<Vec<Departed<K, V>>>,
+    queue: Mutex<Vec<Gone<K, V>>>,
     /// Whether the queue may hold an entry; readable without the lock.
     is_any: AtomicBool,
 }
@@ -112,56 +100,69 @@ impl<K, V> Default for Waiting<K, V> {
 }
 
 impl<K, V> Waiting<K, V> {
-    /// Calls `end` for everything that left, or drops it. No lock of the store may be held.
     #[inline]
-    pub(super) fn dismiss(&self, leaving: &mut Leaving<K, V>, end: Option<&dyn Fn(Departed<K, V>)>) {
-        if !leaving.is_empty() || self.is_any.load(Acquire) {
-            self.dismiss_all(leaving, end);
-        }
+    pub(super) fn is_any(&self) -> bool {
+        self.is_any.load(Acquire)
     }
 
-    fn dismiss_all(&self, leaving: &mut Leaving<K, V>, end: Option<&dyn Fn(Departed<K, V>)>) {
-        // In the destructor of a thread-local the depth is no longer available.
-        let depth = DEPTH.try_with(|depth| depth.replace(depth.get() + 1)).unwrap_or(0);
-        let dismissal = Dismissal { waiting: self, leaving };
-        if depth >= DEPTH_MAX {
+    pub(super) fn add(&self, leaving: &mut Leaving<K, V>) {
+        let mut queue = self.queue.lock();
+        queue.extend(leaving.first.take());
+        queue.append(&mut leaving.rest);
+        self.is_any.store(true, Release);
+    }
+
+    pub(super) fn take(&self, leaving: &mut Leaving<K, V>) {
+        let mut queue = self.queue.lock();
+        leaving.rest.append(&mut queue);
+        self.is_any.store(false, Release);
+    }
+}
+
+/// The entries that left in one call of a store, and those that wait in it.
+pub(super) trait Departures {
+    /// Reports and drops those that left.
+    fn end_all(&mut self);
+
+    /// Whether none left, or all are dropped.
+    fn is_empty(&self) -> bool;
+
+    /// Makes those that left wait for another call.
+    fn queue(&mut self);
+
+    /// Takes those that wait, for this call. Returns false if there are none.
+    fn take_queued(&mut self) -> bool;
+}
+
+/// Reports and drops everything that left. No lock of the store may be held.
+pub(super) fn dismiss(departures: &mut dyn Departures) {
+    // In the destructor of a thread-local the depth is no longer available.
+    let depth = DEPTH.try_with(|depth| depth.replace(depth.get() + 1)).unwrap_or(0);
+    let dismissal = Dismissal { departures };
+    if depth >= DEPTH_MAX {
+        return;
+    }
+    dismissal.departures.end_all();
+    // Also end entries that the drops queued, and those queued by these, but not endlessly.
+    for _ in 0..2 {
+        if !dismissal.departures.take_queued() {
             return;
         }
-        dismissal.leaving.end_all(end);
-        // Also end entries that the drops queued, and those queued by these, but not endlessly.
-        for _ in 0..2 {
-            if !self.is_any.load(Acquire) {
-                return;
-            }
-            let mut queue = self.queue.lock();
-            dismissal.leaving.rest.append(&mut queue);
-            self.is_any.store(false, Release);
-            drop(queue);
-            dismissal.leaving.end_all(end);
-        }
-    }
-
-    fn queue(&self, leaving: &mut Leaving<K, V>) {
-        let mut queue = self.queue.lock();
-        while let Some(departed) = leaving.pop() {
-            queue.push(departed);
-        }
-        self.is_any.store(true, Release);
+        dismissal.departures.end_all();
     }
 }
 
 /// Guard while this thread drops. Queues the remaining entries for the next call, if a `Drop` panics or the
 /// depth is exceeded.
-struct Dismissal<'a, K, V> {
-    waiting: &'a Waiting<K, V>,
-    leaving: &'a mut Leaving<K, V>,
+struct Dismissal<'a> {
+    departures: &'a mut dyn Departures,
 }
 
-impl<K, V> Drop for Dismissal<'_, K, V> {
+impl Drop for Dismissal<'_> {
     fn drop(&mut self) {
         let _ending = DEPTH.try_with(|depth| depth.set(depth.get() - 1));
-        if !self.leaving.is_empty() {
-            self.waiting.queue(self.leaving);
+        if !self.departures.is_empty() {
+            self.departures.queue();
         }
     }
 }

@@ -1,15 +1,17 @@
 //! An entry in a shard.
 
-use std::any::type_name;
+use std::any::{Any, type_name};
 use std::mem::needs_drop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use larder_core::clock::Time;
 use larder_core::entry_meta::LiveEntryMeta;
-use larder_core::memory::Record;
+use larder_core::erased::Value;
+use larder_core::memory::{DepartureCause, Record};
 use larder_core::tier::TierKind;
 
+use super::dismissal::{Gone, Leaving};
 use super::slab::Slab;
 use crate::memory::order::{USES_MAX, Uses};
 
@@ -35,8 +37,12 @@ const PRIMITIVE: [&str; 17] = [
 /// nothing on the heap, or a reference-counted one. For known types this saves an allocation per entry and a
 /// cache miss per hit. A type name in an unexpected form only loses this saving.
 pub(super) fn clones_in_place<V>() -> bool {
-    let is_plain = !needs_drop::<V>() && size_of::<V>() <= INLINE_MAX && is_of_std(type_name::<V>());
-    is_plain || COUNTED.iter().any(|name| type_name::<V>().starts_with(name))
+    is_known(type_name::<V>(), !needs_drop::<V>() && size_of::<V>() <= INLINE_MAX)
+}
+
+#[inline(never)]
+fn is_known(type_name: &str, is_plain: bool) -> bool {
+    is_plain && is_of_std(type_name) || COUNTED.iter().any(|name| type_name.starts_with(name))
 }
 
 /// Whether a type and all types in it are of the language or of the standard library, by its name.
@@ -65,19 +71,28 @@ pub(super) struct Marks {
     home: TierKind,
 }
 
-/// A handle of a value that can leave the lock.
+impl Marks {
+    fn of(record: &Record<()>) -> Self {
+        Self { uses: AtomicU8::new(0), has_terms: record.terms.is_some(), home: record.home }
+    }
+}
+
+/// A value that comes, or a handle of one that leaves the lock.
 pub(super) enum ValueHandle<V> {
     Inline(V),
     Shared(Arc<V>),
 }
 
 impl<V> Held<V> {
+    /// The value of a record, which is `record` otherwise.
     #[inline]
-    fn new(marks: Marks, value: Option<V>, in_place: bool) -> Self {
+    pub(super) fn new(value: Option<ValueHandle<V>>, record: &Record<()>, in_place: bool) -> Self {
+        let marks = Marks::of(record);
         match value {
             None => Self::Absent(marks),
-            Some(value) if in_place => Self::Inline(marks, value),
-            Some(value) => Self::Shared(marks, Arc::new(value)),
+            Some(ValueHandle::Inline(value)) if in_place => Self::Inline(marks, value),
+            Some(ValueHandle::Inline(value)) => Self::Shared(marks, Arc::new(value)),
+            Some(ValueHandle::Shared(value)) => Self::Shared(marks, value),
         }
     }
 
@@ -86,6 +101,17 @@ impl<V> Held<V> {
         match self {
             Self::Absent(marks) | Self::Inline(marks, _) | Self::Shared(marks, _) => marks,
         }
+    }
+}
+
+impl<V: Clone + Send + Sync + 'static> ValueHandle<V> {
+    /// A value that is held `in_place`, or by its `Arc`. `None` if it is not a `V`. May clone the value, so no
+    /// lock may be held.
+    pub(super) fn of_erased(value: Value, in_place: bool) -> Option<Self> {
+        if in_place {
+            return value.into_inner().map(Self::Inline);
+        }
+        value.into_shared().map(Self::Shared)
     }
 }
 
@@ -104,7 +130,7 @@ impl<V: Clone> ValueHandle<V> {
 /// takes half a cache line.
 pub(super) struct Node<K, V> {
     pub(super) key: K,
-    value: Held<V>,
+    pub(super) value: Held<V>,
     /// The invalidation sequence number at which its load began.
     pub(super) stamp: u64,
 }
@@ -115,25 +141,19 @@ pub(super) struct ColdFacts {
     pub(super) terms: Option<Arc<LiveEntryMeta>>,
 }
 
+/// What code that is not generic over keys and values knows of a node.
+#[derive(Clone, Copy)]
+pub(super) struct Head {
+    /// The invalidation sequence number at which its load began.
+    pub(super) stamp: u64,
+    /// Whether the entry has metadata, which is among its [`ColdFacts`].
+    pub(super) has_terms: bool,
+    /// False if the entry records that there is no value.
+    pub(super) has_value: bool,
+    pub(super) home: TierKind,
+}
+
 impl<K, V> Node<K, V> {
-    /// Splits a record into a node and the facts that are kept apart.
-    #[inline]
-    pub(super) fn new(key: K, record: Record<V>, in_place: bool) -> (Self, ColdFacts) {
-        let Record { value, created, stamp, terms, home, .. } = record;
-        let marks = Marks { uses: AtomicU8::new(0), has_terms: terms.is_some(), home };
-        (Self { key, value: Held::new(marks, value, in_place), stamp }, ColdFacts { created, terms })
-    }
-
-    /// Replaces everything but the key and the use count; returns the former value.
-    pub(super) fn replace(&mut self, record: Record<V>, in_place: bool) -> (Held<V>, ColdFacts) {
-        let Record { value, created, stamp, terms, home, .. } = record;
-        let uses = AtomicU8::new(self.value.marks().uses.load(Relaxed));
-        let marks = Marks { uses, has_terms: terms.is_some(), home };
-        self.stamp = stamp;
-        let former = std::mem::replace(&mut self.value, Held::new(marks, value, in_place));
-        (former, ColdFacts { created, terms })
-    }
-
     /// Whether the entry has metadata, which is among its [`ColdFacts`].
     #[inline]
     pub(super) fn has_terms(&self) -> bool {
@@ -144,6 +164,7 @@ impl<K, V> Node<K, V> {
         self.value.marks().home
     }
 
+    #[inline]
     pub(super) fn has_value(&self) -> bool {
         !matches!(self.value, Held::Absent(_))
     }
@@ -171,7 +192,112 @@ impl<K, V: Clone> Node<K, V> {
     }
 }
 
-impl<K, V> Uses for Slab<Node<K, V>> {
+/// The nodes of a shard, and those that left it since its lock was taken.
+pub(super) struct Nodes<K, V> {
+    slab: Slab<Node<K, V>>,
+    pub(super) leaving: Leaving<K, V>,
+}
+
+impl<K, V> Default for Nodes<K, V> {
+    fn default() -> Self {
+        Self { slab: Slab::default(), leaving: Leaving::default() }
+    }
+}
+
+impl<K, V> Nodes<K, V> {
+    #[inline]
+    pub(super) fn get(&self, slot: u32) -> Option<&Node<K, V>> {
+        self.slab.get(slot)
+    }
+
+    /// Puts a node into a slot. If there is one, its key and its use count stay, and the rest of it leaves.
+    #[inline]
+    pub(super) fn put(&mut self, slot: u32, mut node: Node<K, V>) {
+        let Some(place) = self.slab.place(slot) else { return };
+        match place {
+            None => *place = Some(node),
+            Some(former) => {
+                let uses = former.value.marks().uses.load(Relaxed);
+                node.value.marks().uses.store(uses, Relaxed);
+                std::mem::swap(&mut former.value, &mut node.value);
+                std::mem::swap(&mut former.stamp, &mut node.stamp);
+                self.leaving.push(Gone::unreported(node));
+            }
+        }
+    }
+}
+
+/// The nodes of a shard, for code that is not generic over keys and values.
+pub(super) trait AnyNodes: Uses + Send + Sync {
+    /// What is known of the node in a slot, if there is one.
+    fn head(&self, slot: u32) -> Option<Head>;
+
+    fn key(&self, slot: u32) -> Option<&(dyn Any + Send + Sync)>;
+
+    /// The value in a slot, if there is one. Runs no user code but the `Clone` of types that
+    /// [`clones_in_place`] knows.
+    fn value(&self, slot: u32) -> Option<Value>;
+
+    /// Moves a node to those that leave; returns whether there was one.
+    fn leave(&mut self, slot: u32, facts: &mut ColdFacts, leave: Leave) -> bool;
+
+    /// Adds the metadata of a replaced record to what left last.
+    fn leave_terms(&mut self, terms: Arc<LiveEntryMeta>);
+
+    /// Frees the memory of the slots, which are empty.
+    fn reset(&mut self);
+}
+
+/// How an entry leaves.
+#[derive(Clone, Copy)]
+pub(super) struct Leave {
+    pub(super) weight: u32,
+    /// Set if the store drops the entry by itself.
+    pub(super) cause: Option<DepartureCause>,
+}
+
+impl<K, V> AnyNodes for Nodes<K, V>
+where
+    K: Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn head(&self, slot: u32) -> Option<Head> {
+        let node = self.get(slot)?;
+        let (has_terms, has_value, home) = (node.has_terms(), node.has_value(), node.home());
+        Some(Head { stamp: node.stamp, has_terms, has_value, home })
+    }
+
+    fn key(&self, slot: u32) -> Option<&(dyn Any + Send + Sync)> {
+        Some(&self.get(slot)?.key)
+    }
+
+    fn value(&self, slot: u32) -> Option<Value> {
+        match &self.get(slot)?.value {
+            Held::Absent(_) => None,
+            Held::Inline(_, value) => Some(Value::new(value.clone())),
+            Held::Shared(_, value) => Some(Value::shared(Arc::clone(value))),
+        }
+    }
+
+    fn leave(&mut self, slot: u32, facts: &mut ColdFacts, Leave { weight, cause }: Leave) -> bool {
+        let Some(node) = self.slab.place(slot).and_then(Option::take) else { return false };
+        let terms = if node.has_terms() { facts.terms.take() } else { None };
+        self.leaving.push(Gone { node, terms, weight, cause });
+        true
+    }
+
+    fn leave_terms(&mut self, terms: Arc<LiveEntryMeta>) {
+        if let Some(gone) = self.leaving.last() {
+            gone.terms = Some(terms);
+        }
+    }
+
+    fn reset(&mut self) {
+        self.slab = Slab::default();
+    }
+}
+
+impl<K, V> Uses for Nodes<K, V> {
     fn uses(&self, slot: u32) -> u8 {
         self.get(slot).map_or(0, |node| node.value.marks().uses.load(Relaxed))
     }

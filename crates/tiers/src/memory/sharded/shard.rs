@@ -1,20 +1,21 @@
 //! One shard: a hash table of slots, their nodes, the eviction order and the timers.
+//!
+//! Only the nodes have the types of keys and values. The rest is compiled once: it knows slots, and reaches
+//! nodes by [`AnyNodes`].
 
 use std::collections::VecDeque;
-use std::hash::Hash;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use larder_core::clock::Time;
-use larder_core::entry_meta::{Freshness, LiveEntryMeta};
+use larder_core::entry_meta::Freshness;
+use larder_core::erased::AnyForm;
 use larder_core::key::Equivalent;
 use larder_core::memory::{DepartureCause, Lifespan, Lifetimes, Record, Removed};
 use larder_core::tier::EntryVersion;
 
 use super::budget::Account;
-use super::dismissal::{Departed, Gone, Leaving};
-use super::node::{ColdFacts, Node, clones_in_place};
-use super::slab::Slab;
+use super::node::{AnyNodes, ColdFacts, Head, Leave, Node, Nodes};
 use super::table::SlotTable;
 use super::timers::Timers;
 use crate::memory::Policy;
@@ -25,20 +26,31 @@ const DUE_PER_INSERT: usize = 64;
 const SEARCHED_PER_INSERT: u32 = 16;
 
 /// The parts of the store that an exclusive operation on a shard uses.
-pub(super) struct Context<'a, K, V> {
+pub(super) struct Context<'a> {
     pub(super) account: Account<'a>,
     pub(super) lifetimes: &'a dyn Lifetimes,
-    pub(super) leaving: &'a mut Leaving<K, V>,
+    /// The number of shards of the store.
+    pub(super) shards: usize,
 }
 
 /// A shard: a part of the entries of a store, behind a lock of the store.
-pub(super) struct Shard<K, V> {
+pub(super) struct Shard<N: ?Sized> {
+    pub(super) core: ShardCore,
+    pub(super) nodes: N,
+}
+
+/// A shard whose types are not known.
+pub(super) type AnyShard = Shard<dyn AnyNodes>;
+
+/// A shard without its nodes.
+pub(super) struct ShardCore {
     table: SlotTable,
-    nodes: Slab<Node<K, V>>,
+    /// Slots below `slots` that are empty.
+    free: Vec<u32>,
+    /// Every slot number is lower.
+    slots: u32,
     /// By slot, as the nodes are.
     facts: Vec<ColdFacts>,
-    /// Whether hits clone values under the lock.
-    in_place: bool,
     order: Order,
     timers: Timers,
     /// The versions of the entries that have one: those whose home tier is shared.
@@ -54,13 +66,30 @@ pub(super) struct Shard<K, V> {
     searched_for: u64,
 }
 
-impl<K, V> Shard<K, V> {
+impl<K, V> Shard<Nodes<K, V>> {
+    #[inline]
+    pub(super) fn find<Q: Equivalent<K> + ?Sized>(&self, hash: u32, key: &Q) -> Option<(u32, &Node<K, V>)> {
+        self.core.table.find(hash, |slot| {
+            let node = self.nodes.get(slot)?;
+            key.equivalent(&node.key).then_some((slot, node))
+        })
+    }
+}
+
+impl AnyShard {
+    /// The slot of a key of any type.
+    pub(super) fn find_any(&self, hash: u32, key: &dyn AnyForm) -> Option<u32> {
+        self.core.table.find(hash, |slot| key.is_key(self.nodes.key(slot)?).then_some(slot))
+    }
+}
+
+impl ShardCore {
     pub(super) fn new(policy: Policy, budget: u64) -> Self {
         Self {
             table: SlotTable::default(),
-            nodes: Slab::default(),
+            free: Vec::new(),
+            slots: 0,
             facts: Vec::new(),
-            in_place: clones_in_place::<V>(),
             order: Order::new(policy, budget),
             timers: Timers::default(),
             versions: HashMap::default(),
@@ -81,29 +110,38 @@ impl<K, V> Shard<K, V> {
         if self.versions.is_empty() { None } else { self.versions.get(&slot).copied() }
     }
 
+    /// The number of entries.
     pub(super) fn len(&self) -> usize {
-        self.nodes.len()
+        self.slots as usize - self.free.len()
     }
 
-    pub(super) fn nodes(&self) -> impl Iterator<Item = (u32, &Node<K, V>)> {
-        self.nodes.iter()
+    /// The occupied slots.
+    pub(super) fn occupied<'a>(
+        &self,
+        nodes: &'a dyn AnyNodes,
+    ) -> impl Iterator<Item = (u32, Head)> + use<'a> {
+        (0..self.slots).filter_map(|slot| Some((slot, nodes.head(slot)?)))
+    }
+
+    fn occupied_slots(&self, nodes: &dyn AnyNodes) -> Vec<u32> {
+        self.occupied(nodes).map(|(slot, _)| slot).collect()
     }
 
     /// The weights of all entries.
-    pub(super) fn weight(&self) -> u64 {
-        self.nodes.iter().map(|(slot, _)| u64::from(self.order.entry(slot).weight)).sum()
+    pub(super) fn weight(&self, nodes: &dyn AnyNodes) -> u64 {
+        self.occupied(nodes).map(|(slot, _)| u64::from(self.order.entry(slot).weight)).sum()
     }
 
     pub(super) fn moves_on_hit(&self) -> bool {
         self.order.moves_on_hit()
     }
 
-    /// The hottest entries first, at most `n`. Those that are never evicted come last: the order does not
-    /// compare them.
-    pub(super) fn hottest(&self, n: usize) -> impl Iterator<Item = (u32, &Node<K, V>)> {
-        let pinned = self.nodes.iter().map(|(slot, _)| slot).filter(|slot| self.order.is_pinned(*slot));
-        let slots = self.order.hottest(n, &self.nodes).into_iter().chain(pinned).take(n);
-        slots.filter_map(|slot| Some((slot, self.nodes.get(slot)?)))
+    /// The slots of the hottest entries first, at most `n`. Those that are never evicted come last: the order
+    /// does not compare them.
+    pub(super) fn hottest(&self, n: usize, nodes: &dyn AnyNodes) -> Vec<(u32, Head)> {
+        let pinned = self.occupied(nodes).map(|(slot, _)| slot).filter(|slot| self.order.is_pinned(*slot));
+        let slots = self.order.hottest(n, nodes).into_iter().chain(pinned).take(n);
+        slots.filter_map(|slot| Some((slot, nodes.head(slot)?))).collect()
     }
 
     pub(super) fn tune(&mut self, tuning: Tuning) {
@@ -114,33 +152,42 @@ impl<K, V> Shard<K, V> {
         self.order.set_budget(budget);
     }
 
+    /// Never evicts entries without weight. The shard is empty.
+    pub(super) fn pin_weightless(&mut self) {
+        self.order.pin_weightless();
+    }
+
     /// Evicts entries without weight only if `counts_entries`: there is a limit of entries.
-    pub(super) fn evict_weightless(&mut self, counts_entries: bool) {
+    pub(super) fn evict_weightless(&mut self, counts_entries: bool, nodes: &dyn AnyNodes) {
         if counts_entries {
-            let occupied: Vec<u32> = self.nodes.iter().map(|(slot, _)| slot).collect();
-            self.order.unpin_weightless(&occupied, &self.nodes);
-        } else if self.nodes.len() == 0 {
+            let occupied = self.occupied_slots(nodes);
+            self.order.unpin_weightless(&occupied, nodes);
+        } else if self.len() == 0 {
             self.order.pin_weightless();
         }
     }
 
     /// The parts of a record that its freshness depends on.
     #[inline]
-    pub(super) fn lifespan<'a>(&'a self, slot: u32, node: &'a Node<K, V>) -> Lifespan<'a> {
+    pub(super) fn lifespan(&self, slot: u32, stamp: u64, has_terms: bool) -> Lifespan<'_> {
         // The facts are in another cache line.
-        let terms = if node.has_terms() { self.facts[slot as usize].terms.as_deref() } else { None };
-        Lifespan { stamp: node.stamp, terms }
+        let terms = if has_terms { self.facts[slot as usize].terms.as_deref() } else { None };
+        Lifespan { stamp, terms }
     }
 
-    fn life_at(&self, slot: u32) -> Option<Lifespan<'_>> {
-        self.nodes.get(slot).map(|node| self.lifespan(slot, node))
+    pub(super) fn life(&self, slot: u32, head: Head) -> Lifespan<'_> {
+        self.lifespan(slot, head.stamp, head.has_terms)
+    }
+
+    fn life_at(&self, slot: u32, nodes: &dyn AnyNodes) -> Option<Lifespan<'_>> {
+        Some(self.life(slot, nodes.head(slot)?))
     }
 
     /// The record in a slot, without its value.
-    pub(super) fn record<T>(&self, slot: u32, node: &Node<K, V>) -> Record<T> {
+    pub(super) fn record<T>(&self, slot: u32, head: Head) -> Record<T> {
         let OrderEntry { weight, cost, .. } = self.order.entry(slot);
         let ColdFacts { created, terms } = &self.facts[slot as usize];
-        let (stamp, home, checked) = (node.stamp, node.home(), self.version(slot));
+        let (stamp, home, checked) = (head.stamp, head.home, self.version(slot));
         Record { value: None, created: *created, stamp, terms: terms.clone(), weight, home, checked, cost }
     }
 
@@ -155,17 +202,18 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Removes all entries. Reports those past their deadline as expired.
-    pub(super) fn clear(&mut self, context: &mut Context<'_, K, V>) {
+    pub(super) fn clear(&mut self, nodes: &mut dyn AnyNodes, context: &mut Context<'_>) {
         let now = context.lifetimes.now();
-        let slots: Vec<u32> = self.nodes.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            let is_past = self.terms(slot).is_some_and(|terms| terms.until() <= now);
+        for slot in self.occupied_slots(nodes) {
+            let is_past = self
+                .life_at(slot, nodes)
+                .and_then(|life| life.terms)
+                .is_some_and(|terms| terms.until() <= now);
             let cause = is_past.then_some(DepartureCause::Expired);
-            if let Some(gone) = self.detach(slot, cause, &mut context.account) {
-                context.leaving.push(Departed::Entry(gone));
-            }
+            self.detach(slot, cause, (nodes, &mut context.account));
         }
-        (self.table, self.nodes, self.facts) = (SlotTable::default(), Slab::default(), Vec::new());
+        nodes.reset();
+        (self.table, self.free, self.slots, self.facts) = (SlotTable::default(), Vec::new(), 0, Vec::new());
         self.versions = HashMap::default();
         self.order.clear();
         self.timers.clear();
@@ -174,28 +222,30 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Evicts the next entry, but not the one in `keep`. Returns whether there was one.
-    pub(super) fn evict(&mut self, keep: Option<u32>, context: &mut Context<'_, K, V>) -> bool {
-        if self.expire_one(keep, context) {
+    pub(super) fn evict(
+        &mut self,
+        keep: Option<u32>,
+        nodes: &mut dyn AnyNodes,
+        context: &mut Context<'_>,
+    ) -> bool {
+        if self.expire_one(keep, nodes, context) {
             return true;
         }
-        let victim = match self.next_stale(keep, context.lifetimes) {
+        let victim = match self.next_stale(keep, nodes, context.lifetimes) {
             Some(slot) => {
                 self.order.remove(slot);
                 Some(slot)
             }
-            None => self.order.victim(keep, &self.nodes),
+            None => self.order.victim(keep, nodes),
         };
         let evicted = Some(DepartureCause::Evicted);
-        let Some(gone) = victim.and_then(|slot| self.detach(slot, evicted, &mut context.account)) else {
-            return false;
-        };
-        self.evictions += 1;
-        context.leaving.push(Departed::Entry(gone));
-        true
+        let is_gone = victim.is_some_and(|slot| self.detach(slot, evicted, (nodes, &mut context.account)));
+        self.evictions += u64::from(is_gone);
+        is_gone
     }
 
     /// Removes up to `max` expired entries.
-    pub(super) fn expire(&mut self, max: usize, context: &mut Context<'_, K, V>) {
+    pub(super) fn expire(&mut self, max: usize, nodes: &mut dyn AnyNodes, context: &mut Context<'_>) {
         if self.timers.is_empty() {
             return;
         }
@@ -203,82 +253,81 @@ impl<K, V> Shard<K, V> {
         self.timers.turn(now);
         for _ in 0..max {
             let Some(slot) = self.timers.pop_due() else { return };
-            self.judge_due(slot, now, context);
-        }
-    }
-
-    /// Removes some of the expired entries.
-    #[inline]
-    pub(super) fn expire_some(&mut self, context: &mut Context<'_, K, V>) {
-        if !self.timers.is_empty() {
-            self.expire(DUE_PER_INSERT, context);
+            self.judge_due((slot, now), nodes, context);
         }
     }
 
     /// Removes all entries that may no longer be served; returns their number.
-    pub(super) fn sweep(&mut self, context: &mut Context<'_, K, V>) -> u64 {
+    pub(super) fn sweep(&mut self, nodes: &mut dyn AnyNodes, context: &mut Context<'_>) -> u64 {
         let now = context.lifetimes.now();
-        let gone: Vec<u32> = self
-            .nodes
-            .iter()
-            .filter(|(slot, node)| {
-                context.lifetimes.freshness(self.lifespan(*slot, node), now) == Freshness::Gone
-            })
-            .map(|(slot, _)| slot)
-            .collect();
-        gone.iter().for_each(|slot| self.remove_expired(*slot, context));
+        let is_gone = |(slot, head): &(u32, Head)| {
+            context.lifetimes.freshness(self.life(*slot, *head), now) == Freshness::Gone
+        };
+        let gone: Vec<u32> = self.occupied(nodes).filter(is_gone).map(|(slot, _)| slot).collect();
+        gone.iter().for_each(|slot| self.remove_expired(*slot, nodes, context));
         gone.len() as u64
     }
 
     /// Removes one due entry; returns whether there was one.
-    fn expire_one(&mut self, keep: Option<u32>, context: &mut Context<'_, K, V>) -> bool {
-        let before = context.leaving.len();
-        if !self.timers.is_empty() {
-            let now = context.lifetimes.now();
-            while let Some(slot) = self.timers.pop_due() {
-                if Some(slot) == keep {
-                    self.schedule(slot, now);
-                    return false;
-                }
-                self.judge_due(slot, now, context);
-                if context.leaving.len() > before {
-                    return true;
-                }
+    fn expire_one(&mut self, keep: Option<u32>, nodes: &mut dyn AnyNodes, context: &mut Context<'_>) -> bool {
+        if self.timers.is_empty() {
+            return false;
+        }
+        let now = context.lifetimes.now();
+        while let Some(slot) = self.timers.pop_due() {
+            if Some(slot) == keep {
+                self.schedule(slot, now, nodes);
+                return false;
+            }
+            if self.judge_due((slot, now), nodes, context) {
+                return true;
             }
         }
         false
     }
 
-    /// Removes, or schedules again, an entry whose timer has run out.
-    fn judge_due(&mut self, slot: u32, now: Time, context: &mut Context<'_, K, V>) {
-        let Some(life) = self.life_at(slot) else { return };
-        match context.lifetimes.freshness(life, now) {
-            Freshness::Gone => self.remove_expired(slot, context),
+    /// Removes, or schedules again, an entry whose timer has run out. Returns whether it was removed.
+    fn judge_due(
+        &mut self,
+        (slot, now): (u32, Time),
+        nodes: &mut dyn AnyNodes,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let Some(life) = self.life_at(slot, nodes) else { return false };
+        let freshness = context.lifetimes.freshness(life, now);
+        match freshness {
+            Freshness::Gone => self.remove_expired(slot, nodes, context),
             Freshness::Stale => {
-                self.note_stale(slot);
-                self.schedule(slot, now);
+                self.note_stale(slot, nodes);
+                self.schedule(slot, now, nodes);
             }
-            Freshness::Fresh => self.schedule(slot, now),
+            Freshness::Fresh => self.schedule(slot, now, nodes),
         }
+        freshness == Freshness::Gone
     }
 
-    fn note_stale(&mut self, slot: u32) {
-        if self.stale.len() > self.nodes.len() * 2 {
-            let nodes = &self.nodes;
-            self.stale.retain(|slot| nodes.get(*slot).is_some());
-            self.stale.truncate(self.nodes.len());
+    fn note_stale(&mut self, slot: u32, nodes: &dyn AnyNodes) {
+        let len = self.len();
+        if self.stale.len() > len * 2 {
+            self.stale.retain(|slot| nodes.head(*slot).is_some());
+            self.stale.truncate(len);
         }
         self.stale.push_back(slot);
     }
 
     /// The entry that has been stale for the longest time.
-    fn next_stale(&mut self, keep: Option<u32>, lifetimes: &dyn Lifetimes) -> Option<u32> {
+    fn next_stale(
+        &mut self,
+        keep: Option<u32>,
+        nodes: &dyn AnyNodes,
+        lifetimes: &dyn Lifetimes,
+    ) -> Option<u32> {
         if self.stale.is_empty() {
             return None;
         }
         let now = lifetimes.now();
         while let Some(slot) = self.stale.pop_front() {
-            let life = self.life_at(slot).filter(|_| Some(slot) != keep);
+            let life = self.life_at(slot, nodes).filter(|_| Some(slot) != keep);
             if life.is_some_and(|life| lifetimes.freshness(life, now) == Freshness::Stale) {
                 return Some(slot);
             }
@@ -286,125 +335,136 @@ impl<K, V> Shard<K, V> {
         None
     }
 
-    fn remove_expired(&mut self, slot: u32, context: &mut Context<'_, K, V>) {
+    fn remove_expired(&mut self, slot: u32, nodes: &mut dyn AnyNodes, context: &mut Context<'_>) {
         self.order.remove(slot);
-        if let Some(gone) = self.detach(slot, Some(DepartureCause::Expired), &mut context.account) {
-            context.leaving.push(Departed::Entry(gone));
-        }
+        self.detach(slot, Some(DepartureCause::Expired), (nodes, &mut context.account));
     }
 
     /// Searches some slots for invalidated entries.
     #[inline]
-    pub(super) fn search(&mut self, context: &mut Context<'_, K, V>) {
+    fn search(&mut self, nodes: &mut dyn AnyNodes, context: &mut Context<'_>) {
         let invalidations = context.lifetimes.invalidations();
         if self.searched_for != invalidations {
             self.searched_for = invalidations;
-            self.unsearched = self.nodes.slots();
+            self.unsearched = self.slots;
         }
         if self.unsearched > 0 {
-            self.search_some(context);
+            self.search_some(nodes, context);
         }
     }
 
     #[cold]
-    fn search_some(&mut self, context: &mut Context<'_, K, V>) {
+    fn search_some(&mut self, nodes: &mut dyn AnyNodes, context: &mut Context<'_>) {
         let now = context.lifetimes.now();
         for _ in 0..SEARCHED_PER_INSERT {
             let Some(slot) = self.unsearched.checked_sub(1) else { return };
             self.unsearched = slot;
-            let life = self.life_at(slot);
+            let life = self.life_at(slot, nodes);
             if life.is_some_and(|life| context.lifetimes.freshness(life, now) == Freshness::Gone) {
-                self.remove_expired(slot, context);
+                self.remove_expired(slot, nodes, context);
             }
         }
     }
 
     /// Removes a node from the table, the timers and the accounting. The caller has removed it from the
-    /// order.
+    /// order. Returns whether there was one.
     #[inline]
     fn detach(
         &mut self,
         slot: u32,
         cause: Option<DepartureCause>,
-        account: &mut Account<'_>,
-    ) -> Option<Gone<K, V>> {
+        (nodes, account): (&mut dyn AnyNodes, &mut Account<'_>),
+    ) -> bool {
         let OrderEntry { hash, weight, .. } = self.order.entry(slot);
-        let node = self.nodes.remove(slot)?;
+        if !nodes.leave(slot, &mut self.facts[slot as usize], Leave { weight, cause }) {
+            return false;
+        }
+        self.free.push(slot);
         self.table.remove(hash, slot);
         if !self.versions.is_empty() {
             self.versions.remove(&slot);
         }
         self.timers.cancel(slot);
         account.subtract(1, u64::from(weight));
-        let terms = if node.has_terms() { self.facts[slot as usize].terms.take() } else { None };
-        Some(Gone { node, terms, weight, cause })
-    }
-
-    fn terms(&self, slot: u32) -> Option<&LiveEntryMeta> {
-        self.life_at(slot)?.terms
+        true
     }
 
     /// Schedules the next time at which the freshness of an entry changes.
-    fn schedule(&mut self, slot: u32, now: Time) {
-        let Some(terms) = self.terms(slot) else { return };
+    fn schedule(&mut self, slot: u32, now: Time, nodes: &dyn AnyNodes) {
+        let Some(terms) = self.life_at(slot, nodes).and_then(|life| life.terms) else { return };
         let until = terms.until();
         let next = if now < until { until } else { until.after(terms.written().stale) };
         self.timers.schedule(slot, next, now);
     }
-}
 
-impl<K, V> Shard<K, V>
-where
-    K: Hash + Eq,
-    V: Clone,
-{
-    #[inline]
-    pub(super) fn find<Q: Equivalent<K> + ?Sized>(&self, hash: u32, key: &Q) -> Option<(u32, &Node<K, V>)> {
-        self.table.find(hash, |slot| {
-            let node = self.nodes.get(slot)?;
-            key.equivalent(&node.key).then_some((slot, node))
-        })
+    /// Prepares an insert: removes some of the entries that may no longer be served.
+    pub(super) fn remove_some(&mut self, nodes: &mut dyn AnyNodes, context: &mut Context<'_>) {
+        if !self.timers.is_empty() {
+            self.expire(DUE_PER_INSERT, nodes, context);
+        }
+        self.search(nodes, context);
     }
 
-    /// Stores a record; returns its slot, or `None` if the shard has no free slot.
-    pub(super) fn insert(
+    /// The slot of an entry that is stored: that of its key, or a free one. `None` if it does not fit, or if all
+    /// 2^32 - 1 slots are in use.
+    pub(super) fn slot_for(&mut self, found: Option<u32>, fits: bool) -> Option<u32> {
+        if !fits {
+            return None;
+        }
+        if found.is_some() {
+            return found;
+        }
+        if let Some(slot) = self.free.pop() {
+            return Some(slot);
+        }
+        let slot = self.slots;
+        self.slots = slot.checked_add(1)?;
+        Some(slot)
+    }
+
+    /// Adds an entry whose node is in its slot, with half of its hash, or replaces it: then there is none.
+    /// Evicts others while the shard holds at least its share of the entries.
+    pub(super) fn stored(
         &mut self,
-        (hash, key): (u32, K),
-        record: Record<V>,
-        context: &mut Context<'_, K, V>,
-    ) -> Option<u32> {
-        let has_terms = record.terms.is_some();
-        let (weight, cost, version) = (record.weight, record.cost, record.checked);
-        let slot = match self.find(hash, &key).map(|(slot, _)| slot) {
-            Some(slot) => {
-                let (former, facts) = self.nodes.get_mut(slot)?.replace(record, self.in_place);
-                let facts = std::mem::replace(&mut self.facts[slot as usize], facts);
-                let former_weight = self.order.replaced(slot, (weight, cost), &self.nodes);
-                context.account.reweigh(former_weight, weight);
-                self.timers.cancel(slot);
-                context.leaving.push(Departed::Replaced { _key: key, _value: former, _terms: facts.terms });
-                slot
-            }
-            None => {
-                let (node, facts) = Node::new(key, record, self.in_place);
-                let slot = self.nodes.insert(node)?;
+        (slot, new): (u32, Option<u32>),
+        record: &mut Record<()>,
+        nodes: &mut dyn AnyNodes,
+        context: &mut Context<'_>,
+    ) {
+        let Record { weight, cost, created, checked, .. } = *record;
+        let facts = ColdFacts { created, terms: record.terms.take() };
+        let has_terms = facts.terms.is_some();
+        match new {
+            Some(hash) => {
                 self.set_facts(slot, facts);
-                self.order.insert(slot, OrderEntry { hash, weight, cost }, &self.nodes);
+                self.order.insert(slot, OrderEntry { hash, weight, cost }, nodes);
                 let order = &self.order;
                 self.table.insert(hash, slot, |slot| order.hash(slot));
                 context.account.add(weight);
-                slot
             }
-        };
-        if has_terms {
-            self.schedule(slot, context.lifetimes.now());
+            None => {
+                let former = std::mem::replace(&mut self.facts[slot as usize], facts);
+                if let Some(terms) = former.terms {
+                    nodes.leave_terms(terms);
+                }
+                let former_weight = self.order.replaced(slot, (weight, cost), nodes);
+                context.account.reweigh(former_weight, weight);
+                self.timers.cancel(slot);
+            }
         }
-        match version {
+        if has_terms {
+            self.schedule(slot, context.lifetimes.now(), nodes);
+        }
+        match checked {
             Some(version) => drop(self.versions.insert(slot, version)),
             None if self.versions.is_empty() => {}
             None => drop(self.versions.remove(&slot)),
         }
-        Some(slot)
+        let shards = context.shards as u64;
+        while context.account.is_exceeded()
+            && self.len() as u64 * shards >= context.account.entries()
+            && self.evict(Some(slot), nodes, context)
+        {}
     }
 
     fn set_facts(&mut self, slot: u32, facts: ColdFacts) {
@@ -421,19 +481,19 @@ where
         }
     }
 
-    /// Removes the entry of `key`. Also returns the metadata of its record.
-    pub(super) fn remove<Q: Equivalent<K> + ?Sized>(
+    /// Removes the entry in a slot. Returns the metadata of its record.
+    pub(super) fn remove(
         &mut self,
-        hash: u32,
-        key: &Q,
-        context: &mut Context<'_, K, V>,
+        slot: u32,
+        nodes: &mut dyn AnyNodes,
+        context: &mut Context<'_>,
     ) -> Option<Removed> {
-        let (slot, node) = self.find(hash, key)?;
-        let (stamp, has_value, checked) = (node.stamp, node.has_value(), self.version(slot));
+        let head = nodes.head(slot)?;
+        let terms = if head.has_terms { self.facts[slot as usize].terms.clone() } else { None };
+        let removed =
+            Removed { stamp: head.stamp, terms, checked: self.version(slot), has_value: head.has_value };
         self.order.remove(slot);
-        let gone = self.detach(slot, None, &mut context.account)?;
-        let removed = Removed { stamp, terms: gone.terms.clone(), checked, has_value };
-        context.leaving.push(Departed::Entry(gone));
+        self.detach(slot, None, (nodes, &mut context.account));
         Some(removed)
     }
 }

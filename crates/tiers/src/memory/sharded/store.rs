@@ -1,20 +1,170 @@
-//! The contract of a memory store, over the shards.
+//! The part of a store that is compiled for each pair of types.
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
-use foldhash::quality::RandomState;
 use larder_core::Result;
+use larder_core::erased::{Borrowed, Key, Value};
 use larder_core::key::Equivalent;
 use larder_core::memory::{
-    Bounds, Hashed, Lifespan, Lifetimes, MemoryStore, NotRemoved, Record, Removed, StoreFacts,
+    Bounds, Hashed, Lifespan, Lifetimes, MemoryStore, NotRemoved, Permit, Record, Removed, StoreFacts,
 };
-use larder_core::tier::{TierKind, Usage};
+use larder_core::tier::{EntryVersion, TierKind, Usage};
+use parking_lot::RwLockWriteGuard;
 
-use super::node::ValueHandle;
-use super::{Lane, ShardedStore, share_of};
+use super::dismissal::{Departures, Gone, Leaving, dismiss};
+use super::lanes::{Common, Lanes};
+use super::node::{Held, Node, Nodes, ValueHandle};
+use super::shard::{AnyShard, Context, Shard};
+use super::{AnyLane, Lane, ShardedStore};
 use crate::memory::Policy;
+
+/// The exclusive lock of a shard, with its lane.
+type Locked<'a, K, V> = (&'a Lane<Nodes<K, V>>, RwLockWriteGuard<'a, Shard<Nodes<K, V>>>);
+
+impl<K, V> ShardedStore<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Stores an entry, if the permit says so; see [`MemoryStore::insert_under`]. Returns whether it did, and
+    /// whether the entry is stored: it may exceed the limit.
+    fn put(
+        &self,
+        hash: u64,
+        entry: &mut Option<(K, Option<ValueHandle<V>>)>,
+        record: &mut Record<()>,
+        permit: &mut Permit<'_>,
+    ) -> (bool, bool) {
+        let (lane, fits) = (self.lane(hash), self.common.budget.fits(record.weight));
+        let mut locked = lane.shard.write();
+        if !(permit.may)() {
+            return (false, false);
+        }
+        let Some((key, value)) = entry.take() else { return (true, false) };
+        let mut context = self.common.context();
+        let shard = &mut *locked;
+        if fits {
+            shard.core.remove_some(&mut shard.nodes, &mut context);
+        }
+        let found = shard.find(hash as u32, &key).map(|(slot, _)| slot);
+        let Shard { core, nodes } = shard;
+        let slot = core.slot_for(found, fits);
+        let node = Node { key, value: Held::new(value, record, self.in_place), stamp: record.stamp };
+        match slot {
+            Some(slot) => {
+                nodes.put(slot, node);
+                let new = found.is_none().then_some(hash as u32);
+                core.stored((slot, new), record, nodes, &mut context);
+            }
+            None => {
+                found.and_then(|slot| core.remove(slot, nodes, &mut context));
+                nodes.leaving.push(Gone::unreported(node));
+            }
+        }
+        drop(context);
+        self.finish((lane, locked), permit.release);
+        if let Some(slot) = slot
+            && self.common.budget.is_exceeded()
+        {
+            self.any().make_room(Some((self.common.lane_of(hash), slot)));
+        }
+        (true, slot.is_some())
+    }
+
+    /// Ends an exclusive operation: releases the lock and that of the caller, and then reports and drops the
+    /// entries that left.
+    fn finish(&self, (lane, mut shard): Locked<'_, K, V>, release: &mut dyn FnMut()) {
+        lane.note(&shard.core);
+        let mut left = LeftEntries { store: self, leaving: Leaving::default() };
+        std::mem::swap(&mut left.leaving, &mut shard.nodes.leaving);
+        drop(shard);
+        release();
+        if !left.leaving.is_empty() || self.waiting.is_any() {
+            dismiss(&mut left);
+        }
+    }
+
+    /// Reports an entry that was dropped by the store itself, and drops it.
+    fn end(&self, gone: Gone<K, V>) {
+        if let (Some(report), Some(cause)) = (&self.on_departure, gone.cause) {
+            let departure = self.common.departure(cause, gone.weight, gone.node.home());
+            report(Key::new(gone.node.key), departure);
+        }
+    }
+}
+
+/// What left in a call of a store.
+struct LeftEntries<'a, K, V> {
+    store: &'a ShardedStore<K, V>,
+    leaving: Leaving<K, V>,
+}
+
+impl<K, V> Departures for LeftEntries<'_, K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn end_all(&mut self) {
+        if self.store.on_departure.is_none() {
+            return self.leaving.clear();
+        }
+        while let Some(gone) = self.leaving.pop() {
+            self.store.end(gone);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.leaving.is_empty()
+    }
+
+    fn queue(&mut self) {
+        self.store.waiting.add(&mut self.leaving);
+    }
+
+    fn take_queued(&mut self) -> bool {
+        let is_any = self.store.waiting.is_any();
+        if is_any {
+            self.store.waiting.take(&mut self.leaving);
+        }
+        is_any
+    }
+}
+
+impl<K, V> Lanes for ShardedStore<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn at(&self, lane: usize) -> &AnyLane {
+        &self.lanes[lane]
+    }
+
+    fn exclusively(&self, lane: usize, work: &mut dyn FnMut(&mut AnyShard, &mut Context<'_>)) {
+        let lane = &self.lanes[lane];
+        let mut shard = lane.shard.write();
+        work(&mut *shard, &mut self.common.context());
+        self.finish((lane, shard), &mut || ());
+    }
+
+    fn insert_any(&self, key: Key, record: Record<Value>) -> bool {
+        let mut value = None;
+        let mut record = record.map(|found| value = Some(found));
+        let Some(key) = key.into_inner::<K>() else { return false };
+        let has_value = value.is_some();
+        let value = value.and_then(|value| ValueHandle::of_erased(value, self.in_place));
+        if has_value && value.is_none() {
+            return false;
+        }
+        let hash = self.common.hasher.hash_one(&key);
+        let mut permit = Permit { may: &|| true, release: &mut || () };
+        self.put(hash, &mut Some((key, value)), &mut record, &mut permit).1
+    }
+}
 
 impl<K, V> MemoryStore<K, V> for ShardedStore<K, V>
 where
@@ -22,202 +172,184 @@ where
     V: Clone + Send + Sync + 'static,
 {
     fn attach(&self, lifetimes: Arc<dyn Lifetimes>) {
-        let _first_counts = self.lifetimes.set(lifetimes);
+        self.common.attach(lifetimes);
     }
 
-    #[inline]
     fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
-        let (record, value) =
-            self.read(key, |shard, slot, node| Some((shard.record(slot, node), node.handle())))?;
-        Some(Record { value: value.map(ValueHandle::into_value), ..record })
+        Some(self.any().get(&Borrowed::<K, Q>::new(key), true)?.and_then(Value::into_inner))
     }
 
     fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Record<V>> {
-        let (record, value) =
-            self.peek_node(key, |shard, slot, node| (shard.record(slot, node), node.handle()))?;
-        Some(Record { value: value.map(ValueHandle::into_value), ..record })
+        Some(self.any().get(&Borrowed::<K, Q>::new(key), false)?.and_then(Value::into_inner))
     }
 
     #[inline]
     fn value<Q: Hash + Equivalent<K> + ?Sized>(
         &self,
         key: &Q,
-        fresh: impl FnOnce(Lifespan<'_>) -> bool,
+        fresh: impl Fn(Lifespan<'_>) -> bool,
     ) -> Option<V> {
-        let handle = self.read(key, |shard, slot, node| {
-            if node.has_value() && fresh(shard.lifespan(slot, node)) { node.handle() } else { None }
-        });
-        if handle.is_none() {
-            self.note_miss(key);
+        let hash = self.common.hasher.hash_one(key);
+        if self.common.moves_on_hit || self.common.sampler.takes(hash) {
+            return self.value_hashed((hash, key), &mut |life, _| fresh(life));
+        }
+        let lane = self.lane(hash);
+        let handle = {
+            let shard = lane.shard.read();
+            shard.find(hash as u32, key).and_then(|(slot, node)| {
+                if node.has_value() && fresh(shard.core.lifespan(slot, node.stamp, node.has_terms())) {
+                    node.used();
+                    node.handle()
+                } else {
+                    None
+                }
+            })
+        };
+        if handle.is_none() && self.common.policy == Policy::TinyLfu {
+            self.any().note_miss(hash, &Borrowed::<K, Q>::new(key));
         }
         handle.map(ValueHandle::into_value)
     }
 
-    fn insert(&self, key: K, record: Record<V>) -> bool {
-        let hash = self.hasher.hash_one(&key);
-        self.insert_under(Hashed { hash, key }, record, (), || true).unwrap_or(false)
-    }
-
-    #[inline]
-    fn releases_locks(&self) -> bool {
-        true
-    }
-
-    #[inline]
-    fn hasher(&self) -> Option<RandomState> {
-        Some(self.hasher.clone())
-    }
-
-    #[inline]
-    fn uses_cost(&self) -> bool {
-        self.policy == Policy::CostAware
-    }
-
-    fn insert_under<L>(
+    fn value_if<Q: Hash + Equivalent<K> + ?Sized>(
         &self,
-        Hashed { hash, key }: Hashed<K>,
-        record: Record<V>,
-        lock: L,
-        may: impl FnOnce() -> bool,
-    ) -> std::result::Result<bool, (K, Record<V>)> {
-        let (lane, fits) = (self.lane(hash), self.budget.fits(record.weight));
-        let shard = lane.shard.write();
-        if !may() {
-            return Err((key, record));
+        key: &Q,
+        accepts: &mut dyn FnMut(Lifespan<'_>, Option<EntryVersion>) -> bool,
+    ) -> Option<V> {
+        self.value_hashed((self.common.hasher.hash_one(key), key), accepts)
+    }
+
+    fn insert(&self, key: K, record: Record<V>) -> bool {
+        self.insert_any(Key::new(key), record.map(Value::new))
+    }
+
+    fn insert_under(
+        &self,
+        hash: u64,
+        entry: &mut Option<(K, V)>,
+        record: &mut Record<()>,
+        permit: &mut Permit<'_>,
+    ) -> bool {
+        let mut given = entry.take().map(|(key, value)| (key, Some(ValueHandle::Inline(value))));
+        let (is_done, _) = self.put(hash, &mut given, record, permit);
+        if let Some((key, Some(value))) = given {
+            *entry = Some((key, value.into_value()));
         }
-        let stored = self.work((lane, shard), lock, |shard, context| {
-            if !fits {
-                shard.remove(hash as u32, &key, context);
-                return None;
-            }
-            shard.expire_some(context);
-            shard.search(context);
-            let slot = shard.insert((hash as u32, key), record, context)?;
-            self.make_room_here(shard, slot, context);
-            Some(slot)
-        });
-        if let Some(slot) = stored
-            && self.budget.is_exceeded()
-        {
-            self.make_room(Some((lane, slot)));
+        is_done
+    }
+
+    fn remove_under<Q: Hash + Equivalent<K> + ?Sized>(
+        &self,
+        Hashed { hash, key }: Hashed<&Q>,
+        permit: &mut Permit<'_>,
+    ) -> std::result::Result<Option<Removed>, NotRemoved> {
+        let lane = self.lane(hash);
+        let mut locked = lane.shard.write();
+        if !(permit.may)() {
+            return Err(NotRemoved);
         }
-        Ok(stored.is_some())
+        let shard = &mut *locked;
+        let Some(slot) = shard.find(hash as u32, key).map(|(slot, _)| slot) else {
+            drop(locked);
+            (permit.release)();
+            return Ok(None);
+        };
+        let removed = shard.core.remove(slot, &mut shard.nodes, &mut self.common.context());
+        self.finish((lane, locked), permit.release);
+        Ok(removed)
     }
 
     fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Removed> {
-        self.remove_under(Hashed { hash: self.hasher.hash_one(key), key }, (), || true).ok().flatten()
-    }
-
-    fn remove_under<Q: Hash + Equivalent<K> + ?Sized, L>(
-        &self,
-        Hashed { hash, key }: Hashed<&Q>,
-        lock: L,
-        may: impl FnOnce() -> bool,
-    ) -> std::result::Result<Option<Removed>, NotRemoved> {
-        let lane = self.lane(hash);
-        let shard = lane.shard.write();
-        if !may() {
-            return Err(NotRemoved);
-        }
-        Ok(self.work((lane, shard), lock, |shard, context| shard.remove(hash as u32, key, context)))
-    }
-
-    fn contains_hashed<Q: Hash + Equivalent<K> + ?Sized>(&self, Hashed { hash, key }: Hashed<&Q>) -> bool {
-        self.lane(hash).shard.read().find(hash as u32, key).is_some()
+        self.any().remove(&Borrowed::<K, Q>::new(key))
     }
 
     fn contains<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
-        self.peek_node(key, |_, _, _| ()).is_some()
+        self.any().contains(&Borrowed::<K, Q>::new(key))
     }
 
     fn clear(&self) {
-        for lane in &self.shards {
-            self.exclusively(lane, |shard, context| shard.clear(context));
-        }
+        self.any().clear();
     }
 
     fn sweep(&self) -> u64 {
-        self.shards.iter().map(|lane| self.exclusively(lane, |shard, context| shard.sweep(context))).sum()
+        self.any().sweep()
     }
 
     fn set_bounds(&self, bounds: Bounds) -> Result<()> {
-        if bounds.bytes.is_some() && !self.budget.counts_bytes() {
-            // The only place that locks more than one shard.
-            let shards: Vec<_> = self.shards.iter().map(|lane| lane.shard.write()).collect();
-            self.budget.count_bytes(shards.iter().map(|shard| shard.weight()).sum());
-        }
-        self.budget.set(bounds);
-        let share = share_of(bounds, self.shards.len());
-        for lane in &self.shards {
-            let mut shard = lane.shard.write();
-            shard.set_budget(share);
-            shard.evict_weightless(bounds.entries.is_some());
-        }
-        self.make_room(None);
+        self.any().set_bounds(bounds);
         Ok(())
     }
 
     fn bounds(&self) -> Bounds {
-        self.budget.bounds()
-    }
-
-    #[inline]
-    fn fits(&self, weight: u32) -> bool {
-        self.budget.fits(weight)
+        self.common.budget.bounds()
     }
 
     fn keys<T>(&self, mut map: impl FnMut(&K) -> T) -> Vec<T> {
-        let now = self.lifetimes().now();
         let mut keys = Vec::new();
-        for lane in &self.shards {
-            let shard = lane.shard.read();
-            let live = shard.nodes().filter(|found| self.is_live(&shard, *found, now));
-            keys.extend(live.map(|(_, node)| map(&node.key)));
-        }
+        self.any().for_each_key(&mut |key| keys.extend(key.downcast_ref().map(&mut map)));
         keys
     }
 
     fn hottest<T>(&self, n: usize, mut map: impl FnMut(&K) -> T) -> Vec<T> {
-        let now = self.lifetimes().now();
-        let mut by_shard: Vec<_> = Vec::with_capacity(self.shards.len());
-        for lane in &self.shards {
-            let shard = lane.shard.read();
-            let live = shard.hottest(n).filter(|found| self.is_live(&shard, *found, now));
-            by_shard.push(live.map(|(_, node)| map(&node.key)).collect::<Vec<T>>().into_iter());
-        }
-        // Each shard knows only its own order: take the hottest of each, then the second of each.
-        let mut hottest = Vec::with_capacity(n.min(self.budget.entries() as usize));
-        while hottest.len() < n {
-            let before = hottest.len();
-            hottest.extend(by_shard.iter_mut().filter_map(Iterator::next));
-            if hottest.len() == before {
-                break;
-            }
-        }
-        hottest.truncate(n);
-        hottest
+        let mut keys = Vec::new();
+        let order = self.any().hottest(n, &mut |key| keys.push(key.downcast_ref().map(&mut map)));
+        order.into_iter().filter_map(|at| keys[at].take()).collect()
     }
 
     fn count(&self, home: Option<TierKind>) -> u64 {
-        let now = self.lifetimes().now();
-        let counted = |lane: &Lane<K, V>| {
-            let shard = lane.shard.read();
-            let of_home = shard.nodes().filter(|(_, node)| home.is_none_or(|home| node.home() == home));
-            of_home.filter(|found| self.is_live(&shard, *found, now)).count() as u64
-        };
-        self.shards.iter().map(counted).sum()
+        self.any().count(home)
     }
 
     fn usage(&self) -> Usage {
-        self.expire_all();
-        self.budget.usage(self.shards.iter().map(|lane| lane.evictions.load(Relaxed)).sum())
+        self.any().usage()
     }
 
     fn settle(&self) {
-        self.expire_all();
+        self.any().expire_all();
     }
 
     fn facts(&self) -> Option<StoreFacts> {
-        Some(StoreFacts { engine: "sharded", policy: self.policy.name() })
+        Some(self.any().facts())
+    }
+}
+
+impl<K, V> ShardedStore<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// As [`MemoryStore::value_if`], for a policy that moves entries on a hit and for accesses that are sampled
+    /// as well.
+    #[cold]
+    #[inline(never)]
+    fn value_hashed<Q: Hash + Equivalent<K> + ?Sized>(
+        &self,
+        (hash, key): (u64, &Q),
+        accepts: &mut dyn FnMut(Lifespan<'_>, Option<EntryVersion>) -> bool,
+    ) -> Option<V> {
+        let lane = self.lane(hash);
+        let mut accepted = |shard: &Shard<Nodes<K, V>>| {
+            let (slot, node) = shard.find(hash as u32, key)?;
+            let life = shard.core.lifespan(slot, node.stamp, node.has_terms());
+            let is_accepted = node.has_value() && accepts(life, shard.core.version(slot));
+            is_accepted.then(|| node.used()).and_then(|()| Some((slot, node.handle()?)))
+        };
+        let found = if self.common.moves_on_hit {
+            let mut shard = lane.shard.write();
+            let found = accepted(&shard);
+            if let Some((slot, _)) = &found {
+                shard.core.move_on_hit(*slot);
+            }
+            found
+        } else {
+            accepted(&lane.shard.read())
+        };
+        if self.common.sampler.takes(hash) {
+            self.any().sample(hash, found.is_some());
+        }
+        if found.is_none() && self.common.policy == Policy::TinyLfu {
+            self.any().note_miss(hash, &Borrowed::<K, Q>::new(key));
+        }
+        found.map(|(_, handle)| handle.into_value())
     }
 }

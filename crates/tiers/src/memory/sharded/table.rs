@@ -106,24 +106,29 @@ impl SlotTable {
                 return Some(found);
             }
         }
-        if bucket.passed == 0 { None } else { self.find_after(home, hash, &mut found) }
+        if bucket.passed == 0 {
+            return None;
+        }
+        let mut last = None;
+        self.find_after(home, hash, &mut |slot| {
+            last = found(slot);
+            last.is_some()
+        });
+        last
     }
 
     /// As [`find`](Self::find), in the buckets after the first.
     #[cold]
-    fn find_after<R>(&self, mut at: usize, hash: u32, found: &mut impl FnMut(u32) -> Option<R>) -> Option<R> {
+    #[inline(never)]
+    fn find_after(&self, mut at: usize, hash: u32, found: &mut dyn FnMut(u32) -> bool) {
         // A table has free places, but each of a few buckets may have passed an entry on.
         for _ in 1..self.buckets.len() {
             at = self.after(at);
             let bucket = &self.buckets[at];
-            if let Some(found) = bucket.matches(tag(hash)).find_map(|place| found(bucket.slots[place])) {
-                return Some(found);
-            }
-            if bucket.passed == 0 {
-                return None;
+            if bucket.matches(tag(hash)).any(|place| found(bucket.slots[place])) || bucket.passed == 0 {
+                return;
             }
         }
-        None
     }
 
     /// Adds an entry that is not there. `hash_of` returns the hash of each other entry.

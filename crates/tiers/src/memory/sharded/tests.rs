@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use larder_core::clock::Time;
 use larder_core::entry_meta::{EntryMeta, Freshness, LiveEntryMeta};
+use larder_core::erased::Key;
 use larder_core::memory::{Bounds, DepartureCause, Lifespan, Lifetimes, MemoryStore, Record, ReloadCost};
 use larder_core::tier::TierKind;
 use parking_lot::Mutex;
@@ -246,10 +247,10 @@ fn later_inserts_remove_invalidated_entries() {
 fn departures_are_reported_once_with_their_cause() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&told);
-    let on_departure = move |key: Arc<u64>, departure: larder_core::memory::Departure| {
-        sink.lock().push((*key, departure.cause, departure.bytes));
+    let on_departure = move |key: Key, departure: larder_core::memory::Departure| {
+        sink.lock().push((*key.downcast_ref::<u64>().unwrap(), departure.cause, departure.bytes));
     };
-    let store = ShardedStore::with(
+    let store = ShardedStore::<u64, u64>::with(
         Bounds { entries: Some(2), bytes: Some(1_000) },
         Policy::Fifo,
         Some(Box::new(on_departure)),
