@@ -3,7 +3,8 @@
 //! A caller encodes its commands into the buffer that the driver of the connection writes next, and waits for
 //! its slot to be filled. So the requests of many callers are written together, and there is one allocation
 //! a request. A request about a key does not read the epoch record of its partition by itself: the driver
-//! ends what it writes with one `MGET` of all records that these requests need, and of the entries they read.
+//! ends what it writes with one `MGET` of all records that these requests need, and of the entries they read
+//! (one for each 256 entries).
 
 use std::io;
 use std::pin::Pin;
@@ -17,6 +18,9 @@ use redis::{Cmd, Pipeline, RedisError, RedisFuture, RedisResult, Value};
 use crate::redis::connection::outgoing::Outgoing;
 use crate::redis::keys::names::PARTITIONS;
 use crate::redis::keys::partition_epochs::EpochRecord;
+
+/// How many entries one `MGET` reads. The server answers no one else while it carries one out.
+pub(in crate::redis) const READ_TOGETHER_MAX: usize = 256;
 
 /// The handle that requests are sent through. Clones share the connection.
 #[derive(Clone)]
@@ -36,6 +40,8 @@ pub(in crate::redis) struct Queue {
     pub(in crate::redis) expected: Vec<Expected>,
     /// What is read about keys after them.
     pub(in crate::redis) reads: Reads,
+    /// What is read before that, by commands of their own: each names as many entries as one may.
+    pub(in crate::redis) full: Vec<Reads>,
     /// Set while the driver waits for requests.
     driver: Option<Waker>,
     is_closed: bool,
@@ -203,6 +209,10 @@ impl Channel {
             if answers > 0 {
                 queue.expected.push(Expected { slot: Arc::clone(slot), answers, is_validated: true });
             }
+            if queue.reads.entries >= READ_TOGETHER_MAX {
+                let full = std::mem::take(&mut queue.reads);
+                queue.full.push(full);
+            }
             queue.reads.add(request, Arc::clone(slot));
         })
     }
@@ -238,11 +248,12 @@ impl Channel {
     pub(in crate::redis) fn close(&self) {
         let mut queue = self.0.queue.lock();
         queue.is_closed = true;
-        let Queue { expected, reads, .. } = std::mem::take(&mut *queue);
+        let Queue { expected, reads, full, .. } = std::mem::take(&mut *queue);
         queue.is_closed = true;
         drop(queue);
         let slots = expected.into_iter().map(|expected| expected.slot);
-        let slots = slots.chain(reads.waiting.into_iter().map(|read| read.slot));
+        let waiting = full.into_iter().chain([reads]).flat_map(|reads| reads.waiting);
+        let slots = slots.chain(waiting.map(|read| read.slot));
         slots.for_each(|slot| slot.complete(Err(closed_connection())));
     }
 }

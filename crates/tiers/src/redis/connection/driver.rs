@@ -17,7 +17,7 @@ use redis::{PushInfo, RedisResult, Value};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use crate::redis::connection::channel::{
-    Channel, Expected, KeyRead, Queue, Slot, closed_connection, push_argument, push_command,
+    Channel, Expected, KeyRead, Queue, Reads, Slot, closed_connection, push_argument, push_command,
 };
 use crate::redis::connection::outgoing::Outgoing;
 use crate::redis::connection::reply_parser::{Parsed, ReplyParser};
@@ -207,7 +207,12 @@ impl Driver {
 fn take_all(queue: &mut Queue, outgoing: &mut Outgoing, in_flight: &mut VecDeque<InFlight>) {
     outgoing.append(&mut queue.commands);
     in_flight.extend(queue.expected.drain(..).map(InFlight::Commands));
-    let reads = &mut queue.reads;
+    queue.full.drain(..).for_each(|mut full| take_reads(&mut full, outgoing, in_flight));
+    take_reads(&mut queue.reads, outgoing, in_flight);
+}
+
+/// Moves requests to what is written as one command, and to those who wait for its answer.
+fn take_reads(reads: &mut Reads, outgoing: &mut Outgoing, in_flight: &mut VecDeque<InFlight>) {
     if reads.waiting.is_empty() {
         return;
     }
@@ -320,7 +325,7 @@ mod tests {
     use tokio::io::{AsyncWriteExt, DuplexStream};
 
     use super::*;
-    use crate::redis::connection::channel::{Answer, KeyRequest, Pending};
+    use crate::redis::connection::channel::{Answer, KeyRequest, Pending, READ_TOGETHER_MAX};
     use crate::redis::keys::partition_epochs::EpochRecord;
 
     /// A connection whose server is the test.
@@ -384,6 +389,25 @@ mod tests {
             assert_eq!(values(one.await), [text("1"), Value::Nil]);
             assert_eq!(values(two.await), [text("2"), Value::Nil]);
             assert_eq!(set.await.unwrap().last, Some(Value::Okay));
+        });
+    }
+
+    #[test]
+    fn one_command_reads_no_more_than_so_many_entries() {
+        let (channel, driver, mut server) = connected(None);
+        run(driver, async move {
+            let sent: Vec<_> = (0..=READ_TOGETHER_MAX).map(|_| begin(&channel, 1, &["a"], 0)).collect();
+            let names = "$1\r\na\r\n".repeat(READ_TOGETHER_MAX);
+            let first = format!("*{}\r\n$4\r\nMGET\r\n$7\r\nrecord1\r\n{names}", READ_TOGETHER_MAX + 2);
+            let items = "$1\r\n1\r\n".repeat(READ_TOGETHER_MAX);
+            let answer = format!("*{}\r\n$4\r\nsame\r\n{items}", READ_TOGETHER_MAX + 1);
+            converse(&mut server, &first, &answer).await;
+            let second = "*3\r\n$4\r\nMGET\r\n$7\r\nrecord1\r\n$1\r\na\r\n";
+            converse(&mut server, second, "*2\r\n$4\r\nsame\r\n$1\r\n2\r\n").await;
+            for (number, sent) in sent.into_iter().enumerate() {
+                let expected = if number < READ_TOGETHER_MAX { "1" } else { "2" };
+                assert_eq!(values(sent.await), [text(expected), Value::Nil], "{number}");
+            }
         });
     }
 
