@@ -12,6 +12,8 @@ const HIT_RATIO_MIN: f64 = 0.5;
 const LOOK_UPS_MIN: f64 = 1000.0;
 /// How full a cache is that evicts.
 const FULL: f64 = 0.95;
+/// Mean time of a load, in microseconds, from which on the slowest loader is named.
+const SLOW_MIN: f64 = 10_000.0;
 
 /// What a running process told of one of its caches.
 pub(crate) struct LiveFinding {
@@ -27,14 +29,16 @@ pub(crate) struct LiveFinding {
 pub(crate) fn diagnosis(arguments: &Arguments) -> Outcome<Vec<LiveFinding>> {
     let processes = Processes::chosen(arguments)?.read();
     let caches =
-        processes.iter().flat_map(|process| process.caches.iter().map(move |cache| (process, cache)));
-    Ok(caches.flat_map(|(process, cache)| of_cache(process, cache)).collect())
+        || processes.iter().flat_map(|process| process.caches.iter().map(move |cache| (process, cache)));
+    let slowest = caches().filter_map(|(_, cache)| mean_load(cache)).fold(SLOW_MIN, f64::max);
+    Ok(caches().flat_map(|(process, cache)| of_cache(process, cache, slowest)).collect())
 }
 
-fn of_cache(process: &ProcessReading, cache: &Json) -> Vec<LiveFinding> {
+/// What is to be said of a cache. `slowest` is the longest mean time of a load, of all caches.
+fn of_cache(process: &ProcessReading, cache: &Json, slowest: f64) -> Vec<LiveFinding> {
     let name = cache["name"].as_str().unwrap_or_default();
     let subject = format!("{name}, process {} {}", process.pid, process.program);
-    let mut findings = vec![LiveFinding { found: summary(cache), ..new(&subject) }];
+    let mut findings = vec![LiveFinding { found: summary(cache, slowest), ..new(&subject) }];
     for tier in cache["tiers"].as_array().into_iter().flatten().filter(|tier| is_down(tier)) {
         let why = tier["trouble"].as_str().unwrap_or("its circuit is open");
         let found = format!("the {} tier is down: {why}", tier["tier"].as_str().unwrap_or_default());
@@ -53,16 +57,21 @@ fn new(subject: &str) -> LiveFinding {
 }
 
 /// The hits and loads of a cache.
-fn summary(cache: &Json) -> String {
+fn summary(cache: &Json, slowest: f64) -> String {
     let hits = cache["hit_ratio"].as_f64().map_or_else(
         || "no look-up yet".to_owned(),
         |ratio| format!("{:.1} % of the look-ups hit", ratio * 100.0),
     );
+    let Some(mean) = mean_load(cache) else { return format!("{hits}; nothing was loaded") };
+    let note = if mean >= slowest { ": the slowest loader here" } else { "" };
+    format!("{hits}; a load takes {:.1} ms on average{note}", mean / 1000.0)
+}
+
+/// The mean time of a load in microseconds.
+fn mean_load(cache: &Json) -> Option<f64> {
     let loads = &cache["load_latency"];
-    match (loads["count"].as_u64(), loads["mean_us"].as_f64()) {
-        (Some(1..), Some(mean)) => format!("{hits}; a load takes {:.1} ms on average", mean / 1000.0),
-        _ => format!("{hits}; nothing was loaded"),
-    }
+    loads["count"].as_u64().filter(|count| *count > 0)?;
+    loads["mean_us"].as_f64()
 }
 
 fn is_down(tier: &Json) -> bool {
@@ -94,7 +103,7 @@ mod tests {
 
     fn found(cache: Json) -> Vec<(bool, String)> {
         let process = ProcessReading { pid: 7, program: "shop".to_owned(), caches: Vec::new() };
-        let findings = of_cache(&process, &cache);
+        let findings = of_cache(&process, &cache, SLOW_MIN);
         assert!(findings.iter().all(|finding| finding.subject.ends_with(", process 7 shop")));
         findings.into_iter().map(|finding| (finding.is_problem, finding.found)).collect()
     }
@@ -114,6 +123,11 @@ mod tests {
                 (false, "memory is full with 200 entries, and most look-ups miss".to_owned()),
             ]
         );
+        let slow = json!({
+            "name": "rates", "hit_ratio": 0.98, "load_latency": { "count": 70, "mean_us": 47_200.0 }, "tiers": [],
+        });
+        let told = "98.0 % of the look-ups hit; a load takes 47.2 ms on average: the slowest loader here";
+        assert_eq!(found(slow), [(false, told.to_owned())]);
         let down = json!({
             "name": "baskets", "hit_ratio": null, "load_latency": { "count": 0, "mean_us": 0.0 },
             "tiers": [
