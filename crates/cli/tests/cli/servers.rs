@@ -81,6 +81,40 @@ fn removed_entry_is_gone_for_a_node_that_runs() {
 }
 
 #[test]
+fn cleared_cache_is_empty_for_nodes_that_run_whatever_their_version() {
+    let Some(server) = RedisServer::start() else { return };
+    let (cache, other) = (filled(&server), versioned(&server, "shop", "carts", 2));
+    other.try_insert("later".to_owned(), "of another version".to_owned()).unwrap();
+    let bystander = open(&server, "shop", "bystander");
+    bystander.try_insert("a".to_owned(), "value".to_owned()).unwrap();
+    let run = |arguments: &[&str]| {
+        larder(&server, &[arguments, &["--namespace", "shop", "--cache", "carts"]].concat())
+    };
+    run(&["clear", "--dry-run"]).exits(0).says(&["would remove 8 entries"]);
+    assert_eq!(cache.get("cart-2").as_deref(), Some("value"));
+    run(&["clear"]).exits(0).says(&["removed 8 entries"]);
+    assert_eq!((cache.get("cart-2"), other.get("later")), (None, None));
+    assert_eq!(bystander.get("a").as_deref(), Some("value"));
+    cache.try_insert("new".to_owned(), "value".to_owned()).unwrap();
+    assert_eq!(cache.get("new").as_deref(), Some("value"));
+    run(&["clear"]).exits(0).says(&["removed 1 entry"]);
+}
+
+#[test]
+fn collection_removes_invalidated_entries_of_a_server_and_no_others() {
+    let Some(server) = RedisServer::start() else { return };
+    let cache = filled(&server);
+    let run = |arguments: &[&str]| {
+        larder(&server, &[arguments, &["--namespace", "shop", "--cache", "carts"]].concat())
+    };
+    run(&["gc", "--dry-run"]).exits(0).says(&["would remove 1 entry"]);
+    run(&["gc"]).exits(0).says(&["removed 1 entry"]);
+    run(&["keys", "--state", "invalidated"]).exits(0).says(&["0 keys"]);
+    assert_eq!(cache.get("tagged").as_deref(), Some("by a tag"));
+    run(&["gc"]).exits(0).says(&["removed 0 entries"]);
+}
+
+#[test]
 fn entries_of_every_version_are_shown() {
     let Some(server) = RedisServer::start() else { return };
     let of = |version| versioned(&server, "shop", "carts", version);
@@ -114,7 +148,7 @@ fn server_that_cannot_be_used_is_reported_without_its_password() {
         let ran = plain(&["--redis", url, "ls"]).exits(code).complains(&[part]);
         assert!(!ran.stderr.contains("secret"), "{}", ran.stderr);
     }
-    plain(&["--redis", "redis://127.0.0.1:1", "clear"]).exits(2).complains(&["--redis", "allowed ls"]);
+    plain(&["--redis", "redis://127.0.0.1:1", "check"]).exits(2).complains(&["--redis", "allowed ls"]);
     plain(&["--redis", "redis://127.0.0.1:1", "--dir", "/tmp", "ls"]).exits(2).complains(&["--dir"]);
     plain(&["--namespace", "shop", "ls"]).exits(2).complains(&["--redis"]);
 }

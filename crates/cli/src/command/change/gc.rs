@@ -26,7 +26,11 @@ pub(in crate::command) fn run(
     let (mut exit, mut caches) = (Exit::Done, Vec::new());
     let found = catalog::chosen(arguments)?;
     for cache in found.iter().filter(|cache| !cache.is_private) {
-        let is_over = |state| matches!(state, EntryState::Expired | EntryState::Invalidated);
+        // A server removes expired entries itself, by its own clock.
+        let is_over = |state| match state {
+            EntryState::Expired => cache.server.is_none(),
+            state => state == EntryState::Invalidated,
+        };
         match remove(cache, change, |entry, _| is_over(entry.state)) {
             Ok(entries) => {
                 let mut removal = Removal::of(cache, &entries, change.dry_run);

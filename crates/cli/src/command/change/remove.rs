@@ -1,5 +1,7 @@
 //! `larder rm` and `larder clear`: removes entries.
 
+use larder_core::clock::{Clock, SystemClock};
+use larder_core::invalidation::{Invalidation, Known, SharedInvalidations};
 use larder_core::key::EncodedKey;
 use larder_core::tier::Tier;
 use larder_tiers::redis::{RedisOptions, RedisTier};
@@ -135,15 +137,31 @@ pub(in crate::command) fn remove(
 /// Removes entries on a server, as a node would: for every version of the program, with a notice to the other
 /// nodes.
 fn remove_on_server(server: &ServerCache, cache: &CacheDirectory, wanted: &[EntryRecord]) -> Outcome<()> {
-    let versions = source::reader_of_server(server, &cache.name)?.versions()?;
-    let Some(version) = versions.first().filter(|_| !wanted.is_empty()) else { return Ok(()) };
-    let options = RedisOptions::new(&server.url, &server.namespace, &cache.name);
-    let tier = RedisTier::open(RedisOptions { version: *version, timeout: PATIENCE, ..options })?;
-    tier.check()?;
+    let Some(tier) = changing_server(server, cache)?.filter(|_| !wanted.is_empty()) else { return Ok(()) };
     for entry in wanted {
         pollster::block_on(tier.remove(&EncodedKey::new(entry.key.as_slice())))?;
     }
     Ok(pollster::block_on(tier.close())?)
+}
+
+/// Clears a cache on a server, as a node would: for every version of the program. The invalidation reaches what
+/// nodes keep on their disks.
+fn clear_on_server(server: &ServerCache, cache: &CacheDirectory) -> Outcome<()> {
+    let Some(tier) = changing_server(server, cache)? else { return Ok(()) };
+    let now = SharedInvalidations::time(&tier).unwrap_or_else(|| SystemClock.now());
+    pollster::block_on(tier.exchange(&[(Invalidation::Cleared, now)], Known::default()))?;
+    pollster::block_on(tier.clear())?;
+    Ok(pollster::block_on(tier.close())?)
+}
+
+/// Opens a cache on a server for a change. `None` if no version of a program has used it.
+fn changing_server(server: &ServerCache, cache: &CacheDirectory) -> Outcome<Option<RedisTier>> {
+    let versions = source::reader_of_server(server, &cache.name)?.versions()?;
+    let Some(version) = versions.first() else { return Ok(None) };
+    let options = RedisOptions::new(&server.url, &server.namespace, &cache.name);
+    let tier = RedisTier::open(RedisOptions { version: *version, timeout: PATIENCE, ..options })?;
+    tier.check()?;
+    Ok(Some(tier))
 }
 
 /// Fails if opening the cache for a change would empty a tier.
@@ -169,20 +187,17 @@ pub(in crate::command) fn clear(
     printer: &mut Printer,
 ) -> Outcome {
     let cache = catalog::only(arguments)?;
-    let open = source::reading(&cache)?;
-    if open.is_partial {
-        return Err(in_use(&cache));
-    }
-    let usage = open.tiers.iter().map(|tier| tier.tier().usage());
-    let (count, bytes) =
-        usage.fold((0, 0), |(entries, bytes), usage| (entries + usage.entries, bytes + usage.bytes));
-    drop(open);
-    if !change.dry_run {
-        source::changing(&cache, |open| {
-            open.tiers.iter().try_for_each(|tier| Ok(pollster::block_on(tier.tier().clear())?))
-        })?;
-        forget_hot_keys(&cache)?;
-    }
+    let (count, bytes) = match &cache.server {
+        None => clear_directory(&cache, change)?,
+        Some(server) => {
+            // A server does not count the entries of a cache.
+            let held = remove(&cache, ChangeArguments { dry_run: true }, |_, _| true)?;
+            if !change.dry_run {
+                clear_on_server(server, &cache)?;
+            }
+            (held.len() as u64, held.iter().map(|entry| entry.bytes).sum())
+        }
+    };
     let removal = Removal { count, bytes, ..Removal::of(&cache, &[], change.dry_run) };
     if printer.is_json() {
         printer.json("larder.clear.v1", &removal)?;
@@ -190,6 +205,24 @@ pub(in crate::command) fn clear(
         removal.print(&cache.label(), printer)?;
     }
     Ok(Exit::Done)
+}
+
+/// Clears a directory. Returns how many entries and bytes it had.
+fn clear_directory(cache: &CacheDirectory, change: ChangeArguments) -> Outcome<(u64, u64)> {
+    let open = source::reading(cache)?;
+    if open.is_partial {
+        return Err(in_use(cache));
+    }
+    let usage = open.tiers.iter().map(|tier| tier.tier().usage());
+    let held = usage.fold((0, 0), |(entries, bytes), usage| (entries + usage.entries, bytes + usage.bytes));
+    drop(open);
+    if !change.dry_run {
+        source::changing(cache, |open| {
+            open.tiers.iter().try_for_each(|tier| Ok(pollster::block_on(tier.tier().clear())?))
+        })?;
+        forget_hot_keys(cache)?;
+    }
+    Ok(held)
 }
 
 /// Deletes the list of the hottest keys: it would name entries that are gone.
