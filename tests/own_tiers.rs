@@ -347,3 +347,24 @@ fn own_tier_takes_the_inserts_of_a_batch_together() {
     assert_eq!(cache.get(&1), Some("new ".repeat(MEDIUM)));
     cache.close().unwrap();
 }
+
+#[test]
+fn own_tier_takes_the_removals_of_a_batch_together() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
+    let far = FaultyTier::new(map("afar"));
+    let cache = builder(&dir).tier(Position::First, far.clone()).clock(clock.clone()).build().unwrap();
+    let medium = |key: u32| (key, format!("{key} {}", "m".repeat(MEDIUM)));
+    cache.insert_many((0..300).map(medium));
+    let over = EntryOptions::new().ttl(Duration::from_secs(1));
+    cache.try_insert_with(400, "o".repeat(MEDIUM), over).unwrap();
+    clock.advance(Duration::from_secs(2));
+    let keys: Vec<u32> = (0..200).chain([400, 500]).collect();
+    assert_eq!(cache.remove_many(&keys).unwrap(), 200, "an expired and an absent entry do not count");
+    let (batches, alone) = (far.calls(Operation::RemoveMany), far.calls(Operation::Remove) - keys.len());
+    assert!((1..=4).contains(&batches) && alone == 0, "{batches} batches, {alone} alone");
+    assert_eq!((cache.get(&0), cache.get(&199), cache.get(&200)), (None, None, Some(medium(200).1)));
+    far.fail(Operation::RemoveMany, Times::Next(1), ErrorKind::Io);
+    assert!(cache.remove_many(&[200, 201]).is_err());
+    assert_eq!((cache.get(&200), cache.get(&201)), (None, None), "what could not be removed is not served");
+    cache.close().unwrap();
+}

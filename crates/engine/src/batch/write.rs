@@ -1,8 +1,7 @@
 //! Writing and removing many keys in one call.
 //!
-//! Changes for a tier that does not block go there in one round trip per part of the call: inserts to the tier
-//! that nodes share or to the nearest other one, removals to the one that nodes share. The guards of a
-//! part are taken without waiting: two calls that hold guards and wait for each other's would
+//! Changes for a tier that does not block go there in one round trip per part of the call: to the tier that nodes
+//! share, or to the nearest other one. The guards of a part are taken without waiting: two calls that hold guards and wait for each other's would
 //! deadlock. Keys whose guards are not free, or whose home is another tier, follow one by one.
 
 use std::collections::HashSet;
@@ -20,7 +19,7 @@ use crate::engine::Engine;
 use crate::key_lock::{TryLock, WriteGuard, WriteTurn};
 use crate::write::KeyInTiers;
 use crate::write::prepared_entry::{EarlyWrite, NewValue, PreparedEntry};
-use crate::write::remove::Former;
+use crate::write::remove::{Erased, ErasedIn, Former};
 use larder_exec::runtime::Runtime;
 
 /// Maximum number of keys in one part.
@@ -58,8 +57,7 @@ impl Engine {
     ) -> Vec<Result<Placement>> {
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut entries = entries.into_iter();
-        let is_on = || !self.is_closed() && self.lifecycle.is_on() && self.batch_tier().is_some();
-        while is_on() && entries.len() > 1 && options.check().is_ok() {
+        while self.takes_batches() && entries.len() > 1 && options.check().is_ok() {
             let (part, _callers): (Vec<_>, Vec<_>) = entries
                 .by_ref()
                 .take(PART)
@@ -87,6 +85,11 @@ impl Engine {
     /// Returns whether there is a shared tier that takes many entries at once.
     pub(crate) fn is_shared_now(&self) -> bool {
         !self.is_closed() && self.lifecycle.is_on() && self.shared().is_some()
+    }
+
+    /// Returns whether there is a tier that takes the changes of many keys at once.
+    fn takes_batches(&self) -> bool {
+        !self.is_closed() && self.lifecycle.is_on() && self.batch_tier().is_some()
     }
 
     async fn insert_part(
@@ -187,7 +190,7 @@ impl Engine {
     pub(crate) async fn remove_many<W: Runtime>(self: &Arc<Self>, keys: &[&dyn AnyLookup]) -> Result<u64> {
         let mut removed = Ok(0);
         let mut keys = keys;
-        while self.is_shared_now() && keys.len() > 1 {
+        while self.takes_batches() && keys.len() > 1 {
             let (part, rest) = keys.split_at(keys.len().min(PART));
             keys = rest;
             removed = sum(removed, self.remove_part::<W>(part).await);
@@ -230,12 +233,20 @@ impl Engine {
     }
 
     async fn remove_together(&self, together: Vec<Removal>) -> Result<u64> {
-        let Some(shared) = self.shared().filter(|_| !together.is_empty()) else { return Ok(0) };
+        let Some(BatchTier { handle, .. }) = self.batch_tier().filter(|_| !together.is_empty()) else {
+            return Ok(0);
+        };
         let keys: Vec<EncodedKey> = together.iter().map(|removal| removal.encoded.clone()).collect();
-        let there = shared.handle().remove_many(&keys).await;
+        let mut found = Vec::with_capacity(keys.len());
+        for key in &keys {
+            found.push(if handle.is_among_nodes() { Erased::Live } else { self.erasable(handle, key).await });
+        }
+        let removed = handle.remove_many(&keys).await;
         let mut outcome = Ok(0);
-        for (Removal { encoded, name, former, _guard }, there) in together.into_iter().zip(there) {
-            let (erased, failure) = self.erase_beside(&encoded, former, there).await;
+        for ((removal, found), removed) in together.into_iter().zip(found).zip(removed) {
+            let Removal { encoded, name, former, _guard } = removal;
+            let (erased, failure) =
+                self.erase_beside(&encoded, former, ErasedIn { handle, found, removed }).await;
             let removed = self.count_removal(name, erased);
             outcome = sum(outcome, failure.map_or(Ok(u64::from(removed)), Err));
         }

@@ -162,7 +162,7 @@ impl Engine {
     /// Classifies the entry of a tier before its removal. Reads the head of the frame if the entry
     /// may be past its deadline, invalidated, or of another schema or type. A tier that nodes share
     /// expires its entries itself and keeps schemas apart, but knows no invalidations.
-    async fn erasable(&self, handle: &TierHandle, encoded: &EncodedKey) -> Erased {
+    pub(crate) async fn erasable(&self, handle: &TierHandle, encoded: &EncodedKey) -> Erased {
         let may_be_unusable = self.expires.load(Ordering::Relaxed) || !handle.has_only_own_entries();
         if (!may_be_unusable || handle.is_among_nodes()) && self.invalidations.stamp() == 0 {
             return Erased::Live;
@@ -222,12 +222,12 @@ impl Engine {
         self.erase_from(encoded, former, None).await
     }
 
-    /// As [`erase`](Self::erase), after the entry was removed from the shared tier.
+    /// As [`erase`](Self::erase), after the entry was removed from one of the tiers.
     pub(crate) async fn erase_beside(
         &self,
         encoded: &EncodedKey,
         former: Former,
-        there: Result<bool>,
+        there: ErasedIn<'_>,
     ) -> (Erased, Option<Error>) {
         self.erase_from(encoded, former, Some(there)).await
     }
@@ -236,21 +236,22 @@ impl Engine {
         &self,
         encoded: &EncodedKey,
         former: Former,
-        there: Option<Result<bool>>,
+        there: Option<ErasedIn<'_>>,
     ) -> (Erased, Option<Error>) {
         let Some(stack) = &self.stack else { return (Erased::Nothing, None) };
         let was_elsewhere = if self.drop_conflicts(encoded).await { Erased::Live } else { Erased::Nothing };
         let (mut erased, mut failure) = (former.erased.max(was_elsewhere), None);
-        let asked = there.is_some();
+        let asked = there.as_ref().map(|there| there.handle);
         let mut take = |outcome: Result<bool>, found: Erased| match outcome {
             Ok(true) => erased = erased.max(found),
             Ok(false) => {}
             Err(error) => failure = Some(error),
         };
-        if let Some(there) = there {
-            take(there, Erased::Live);
+        if let Some(ErasedIn { found, removed, .. }) = there {
+            take(removed, found);
         }
-        for handle in stack.tiers.iter().filter(|handle| !asked || !handle.is_among_nodes()) {
+        let was_asked = |handle: &TierHandle| asked.is_some_and(|asked| std::ptr::eq(asked, handle));
+        for handle in stack.tiers.iter().filter(|handle| !was_asked(handle)) {
             let found = self.erasable(handle, encoded).await;
             take(handle.remove(encoded).await, found);
         }
@@ -265,6 +266,15 @@ impl Engine {
         let version = copy.as_ref().and_then(|copy| copy.checked);
         Former { erased: self.erased(copy.as_ref()), base: self.base_of(stack, encoded, version) }
     }
+}
+
+/// A removal from one tier.
+pub(crate) struct ErasedIn<'a> {
+    pub(crate) handle: &'a TierHandle,
+    /// What the entry was.
+    pub(crate) found: Erased,
+    /// Whether there was one.
+    pub(crate) removed: Result<bool>,
 }
 
 impl Erased {
