@@ -368,3 +368,24 @@ fn own_tier_takes_the_removals_of_a_batch_together() {
     assert_eq!((cache.get(&200), cache.get(&201)), (None, None), "what could not be removed is not served");
     cache.close().unwrap();
 }
+
+#[test]
+fn own_tier_takes_the_loads_of_a_batch_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let far = FaultyTier::new(map("afar"));
+    let cache = builder(&dir).tier(Position::First, far.clone()).build().unwrap();
+    let text = |key: u32| format!("{key} {}", "m".repeat(MEDIUM));
+    let load = |keys: Vec<u32>| keys.into_iter().map(|key| (key, text(key))).collect::<Vec<_>>();
+    let keys: Vec<u32> = (0..200).collect();
+    let loaded = cache.get_many_with(keys.clone(), load);
+    assert!(loaded.into_iter().zip(&keys).all(|(loaded, key)| loaded == Some(text(*key))));
+    assert!((1..=4).contains(&far.calls(Operation::PutMany)), "{} batches", far.calls(Operation::PutMany));
+    assert_eq!(far.calls(Operation::Put), 200, "none alone");
+    let entry = cache.inspect(&7).unwrap().unwrap();
+    assert_eq!((entry.value, entry.home), (text(7), kind("afar")));
+    far.fail(Operation::PutMany, Times::Next(1), ErrorKind::Io);
+    let loaded = cache.get_many_with(vec![300, 301], load);
+    assert_eq!(loaded, [Some(text(300)), Some(text(301))]);
+    assert_eq!(cache.get(&301), Some(text(301)), "stored alone");
+    cache.close().unwrap();
+}

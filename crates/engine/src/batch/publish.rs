@@ -1,20 +1,22 @@
 //! Storing the answers of one loader call for many keys.
 //!
-//! Entries for the shared tier are written in one round trip per part. Each is stored only if the
-//! entry has not changed since its load began. The guards are taken as in
+//! Entries for a tier that does not block are written in one round trip per part: the tier that nodes share, or the
+//! nearest other one. Each is stored only if the entry has not changed since its load began. The guards are taken as in
 //! [`batch::write`](crate::batch::write): without waiting, after all code of the user has run.
 
 use std::sync::Arc;
 
-use larder_core::tier::{ConditionalPut, PutOptions};
+use larder_core::frame::Frame;
+use larder_core::key::EncodedKey;
+use larder_core::tier::{ConditionalPut, EntryVersion, PutOptions};
 
-use crate::batch::BatchTier;
 use crate::batch::write::{PART, PART_BYTES};
 use crate::coherence::identity;
 use crate::engine::Engine;
 use crate::key_lock::flight::Outcome;
 use crate::key_lock::{FlightLeader, TryLock, WriteGuard};
 use crate::load::Leader;
+use crate::tier_stack::tier_handle::TierHandle;
 use crate::write::precondition::Precondition;
 use crate::write::prepared_entry::{NewValue, PreparedEntry};
 use larder_exec::runtime::Runtime;
@@ -31,7 +33,7 @@ impl Engine {
     /// flights.
     pub(crate) async fn publish_many<W: Runtime>(self: &Arc<Self>, loaded: Vec<(Leader, NewValue)>) {
         let mut loaded = loaded.into_iter();
-        while self.is_shared_now() && loaded.len() > 1 {
+        while self.takes_batches() && loaded.len() > 1 {
             let part: Vec<_> = loaded.by_ref().take(PART).collect();
             let (engine, count) = (Arc::clone(self), part.len());
             let section = Box::pin(async move { engine.publish_part(part).await });
@@ -70,7 +72,7 @@ impl Engine {
     /// flights whose entries changed since their loads began.
     fn claims(&self, drafts: Vec<LoadedEntry>) -> (Vec<(LoadedEntry, WriteGuard)>, Vec<LoadedEntry>) {
         let (mut together, mut alone, mut bytes) = (Vec::new(), Vec::new(), 0);
-        let home = self.shared().map(|shared| shared.handle().kind());
+        let home = self.batch_tier().map(|tier| tier.handle.kind());
         for mut landing in drafts {
             let size = landing.prepared.payload_for(home).filter(|size| bytes + size <= PART_BYTES);
             let Some(size) = size else {
@@ -92,36 +94,58 @@ impl Engine {
     }
 
     async fn publish_together(&self, together: Vec<(LoadedEntry, WriteGuard)>) {
-        let Some(shared) = self.shared() else { return };
-        let tier = BatchTier { stack: shared.stack(), handle: shared.handle() };
-        let (mut begun, mut puts) = (Vec::new(), Vec::new());
+        let Some(tier) = self.batch_tier() else { return };
+        let is_among_nodes = tier.handle.is_among_nodes();
+        let (mut begun, mut frames, mut versions) = (Vec::new(), Vec::new(), Vec::new());
         for (LoadedEntry { leader, prepared, outcome }, guard) in together {
-            let begins = match (leader.key(), prepared.precondition) {
+            let requires = match prepared.precondition {
+                Precondition::Version(version) if is_among_nodes => Some(Some(version)),
+                Precondition::None if !is_among_nodes => Some(None),
                 // Without a version there is nothing to require: the entry is stored alone.
-                (Some(key), Precondition::Version(version)) => {
+                _ => None,
+            };
+            let begins = match (leader.key(), requires) {
+                (Some(key), Some(version)) => {
                     self.begin_early(tier, key, &prepared).await.map(|begins| (begins, version))
                 }
                 _ => None,
             };
             let prepared = match begins {
-                Some(((early, (key, frame)), version)) => {
-                    puts.push(ConditionalPut { key, frame, options: PutOptions::if_version(version) });
+                Some(((early, frame), version)) => {
+                    frames.push(frame);
+                    versions.extend(version);
                     prepared.begun(early)
                 }
                 None => prepared,
             };
             begun.push((LoadedEntry { leader, prepared, outcome }, guard));
         }
-        for put in &puts {
-            self.coherence.expect_own_write(&put.key, identity(put.frame.head()));
-        }
-        let mut stored = shared.handle().compare_and_set_many(&puts).await.into_iter();
+        let mut stored = self.put_together(tier.handle, frames, versions).await.into_iter();
         for (LoadedEntry { mut leader, prepared, outcome }, _guard) in begun {
-            let has_arrived = prepared.early.is_some() && matches!(stored.next(), Some(Ok(true)));
+            let has_arrived = prepared.early.is_some() && stored.next() == Some(true);
             let prepared = if has_arrived { prepared.arrived() } else { prepared };
             let stored = self.store_loaded(&mut leader, prepared).await;
             drop(_guard);
             self.finish_load(leader, outcome, stored);
         }
+    }
+
+    /// Writes frames, each only over its version if nodes share the tier. Returns which of them were stored.
+    async fn put_together(
+        &self,
+        handle: &TierHandle,
+        frames: Vec<(EncodedKey, Frame)>,
+        versions: Vec<EntryVersion>,
+    ) -> Vec<bool> {
+        if !handle.is_among_nodes() {
+            return handle.put_many(&frames).await.iter().map(Result::is_ok).collect();
+        }
+        let conditional = |((key, frame), version): ((_, Frame), _)| {
+            self.coherence.expect_own_write(&key, identity(frame.head()));
+            ConditionalPut { key, frame, options: PutOptions::if_version(version) }
+        };
+        let puts: Vec<_> = frames.into_iter().zip(versions).map(conditional).collect();
+        let stored = handle.compare_and_set_many(&puts).await;
+        stored.into_iter().map(|stored| stored.is_ok_and(|stored| stored)).collect()
     }
 }

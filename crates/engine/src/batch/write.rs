@@ -82,13 +82,8 @@ impl Engine {
         outcomes
     }
 
-    /// Returns whether there is a shared tier that takes many entries at once.
-    pub(crate) fn is_shared_now(&self) -> bool {
-        !self.is_closed() && self.lifecycle.is_on() && self.shared().is_some()
-    }
-
     /// Returns whether there is a tier that takes the changes of many keys at once.
-    fn takes_batches(&self) -> bool {
+    pub(crate) fn takes_batches(&self) -> bool {
         !self.is_closed() && self.lifecycle.is_on() && self.batch_tier().is_some()
     }
 

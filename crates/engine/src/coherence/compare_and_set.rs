@@ -35,10 +35,6 @@ pub(crate) struct Shared<'a> {
 }
 
 impl<'a> Shared<'a> {
-    pub(crate) fn stack(self) -> &'a TierStack {
-        self.stack
-    }
-
     pub(crate) fn handle(self) -> &'a TierHandle {
         self.handle
     }
