@@ -1,8 +1,8 @@
 //! Storing the answers of one loader call for many keys.
 //!
 //! Entries for a tier that does not block are written in one round trip per part: the tier that nodes share, or the
-//! nearest other one. Each is stored only if the entry has not changed since its load began. The guards are taken as in
-//! [`batch::write`](crate::batch::write): without waiting, after all code of the user has run.
+//! nearest other one. Each is stored only if the entry has not changed since its load began. The guards are taken
+//! as in [`batch::write`](crate::batch::write): without waiting, after all code of the user has run.
 
 use std::sync::Arc;
 

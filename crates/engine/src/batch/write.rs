@@ -1,8 +1,9 @@
 //! Writing and removing many keys in one call.
 //!
 //! Changes for a tier that does not block go there in one round trip per part of the call: to the tier that nodes
-//! share, or to the nearest other one. The guards of a part are taken without waiting: two calls that hold guards and wait for each other's would
-//! deadlock. Keys whose guards are not free, or whose home is another tier, follow one by one.
+//! share, or to the nearest other one. The guards of a part are taken without waiting: two calls that hold guards
+//! and wait for each other's would deadlock. Keys whose guards are not free, or whose home is another tier, follow
+//! one by one.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -234,6 +235,7 @@ impl Engine {
         let keys: Vec<EncodedKey> = together.iter().map(|removal| removal.encoded.clone()).collect();
         let mut found = Vec::with_capacity(keys.len());
         for key in &keys {
+            // Of a tier that nodes share, each look would be a round trip more.
             found.push(if handle.is_among_nodes() { Erased::Live } else { self.erasable(handle, key).await });
         }
         let removed = handle.remove_many(&keys).await;

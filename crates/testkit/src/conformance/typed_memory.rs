@@ -11,7 +11,7 @@ use larder_core::memory::{Bounds, Lifetimes, MemoryStore, Record, Removed, Store
 use larder_core::tier::{TierKind, Usage};
 
 /// Gives the types of its keys and values to a [`Memory`], so that [`memory`](super::memory) can check it.
-#[allow(missing_debug_implementations, reason = "a store has none")]
+#[expect(missing_debug_implementations, reason = "the store inside has none")]
 pub struct TypedMemory<K, V> {
     store: Arc<dyn Memory>,
     types: PhantomData<fn() -> (K, V)>,
