@@ -87,6 +87,26 @@ fn entry_whose_removal_failed_is_not_served() {
     assert_eq!(get(&engine, 1).as_deref(), Some("new"));
 }
 
+/// The fault: a batch asked only after its read whether a key is quarantined. A write that replaced the outdated
+/// frame during the read had ended that.
+#[test]
+fn outdated_frame_that_is_replaced_while_a_batch_reads_it_is_not_served() {
+    let (disk, _, tiers) = two();
+    let engine = Plan::over(tiers).without_memory().build();
+    insert(&engine, 1, "old").unwrap();
+    disk.fail(Operation::Remove, Times::Forever, ErrorKind::Io);
+    assert!(remove(&engine, 1).is_err());
+    disk.hold_answers(Operation::GetMany, 1);
+    std::thread::scope(|scope| {
+        let batch = scope.spawn(|| block_on(engine.get_many::<Blocking>(&[1])));
+        disk.wait_until_stalled(Operation::GetMany, 1);
+        insert(&engine, 1, "new").unwrap();
+        disk.release();
+        assert_eq!(batch.join().unwrap(), [None], "it was removed before the read");
+    });
+    assert_eq!(get(&engine, 1).as_deref(), Some("new"));
+}
+
 #[test]
 fn failed_write_does_not_revive_the_old_copy() {
     let (disk, file, tiers) = two();

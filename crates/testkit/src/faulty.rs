@@ -28,6 +28,8 @@ struct Plan {
     calls: usize,
     stalled: usize,
     stalls: bool,
+    /// So many calls reach the inner tier, and then wait with its answer.
+    holds: usize,
     releases: usize,
     waiting: Vec<Waker>,
     fault: Option<(Times, ErrorKind)>,
@@ -37,12 +39,8 @@ struct Plan {
 
 impl Plan {
     fn release(&mut self) {
-        self.stalls = false;
+        (self.stalls, self.holds) = (false, 0);
         self.releases += 1;
-    }
-
-    fn lets_go(&self, releases: usize) -> bool {
-        !self.stalls || self.releases != releases
     }
 }
 
@@ -127,6 +125,12 @@ impl<T: Tier> FaultyTier<T> {
         self.change(operation, |plan| plan.stalls = true);
     }
 
+    /// Makes the next `calls` calls of `operation` reach the inner tier, and then wait with its answer until
+    /// [`release`](FaultyTier::release).
+    pub fn hold_answers(&self, operation: Operation, calls: usize) {
+        self.change(operation, |plan| plan.holds = calls);
+    }
+
     /// Releases every stalled call, and stalls no further ones.
     pub fn release(&self) {
         Operation::ALL.into_iter().for_each(|operation| self.change(operation, Plan::release));
@@ -180,14 +184,17 @@ impl<T: Tier> FaultyTier<T> {
 
     /// Counts a call, then stalls it or makes it fail as planned.
     async fn enter(&self, operation: Operation) -> Result<()> {
-        let call = Call::begin(&self.control, operation);
+        self.wait(operation, false).await;
+        self.fault(operation)
+    }
+
+    async fn wait(&self, operation: Operation, has_answer: bool) {
+        let call = Call::begin(&self.control, operation, has_answer);
         if self.tier.capability().blocking {
             call.block();
         } else {
             poll_fn(|context| call.poll(context)).await;
         }
-        drop(call);
-        self.fault(operation)
     }
 
     async fn enter_all(&self, operations: &[Operation]) -> Result<()> {
@@ -228,22 +235,33 @@ impl<T: Tier> FaultyTier<T> {
 struct Call<'a> {
     control: &'a Control,
     at: usize,
+    waits: bool,
     releases: usize,
 }
 
 impl<'a> Call<'a> {
-    fn begin(control: &'a Control, operation: Operation) -> Self {
+    /// A call before it reaches the inner tier, or one that has its answer.
+    fn begin(control: &'a Control, operation: Operation, has_answer: bool) -> Self {
         let at = operation as usize;
         let mut plans = control.plans.lock();
-        plans[at].calls += 1;
-        plans[at].stalled += 1;
+        let plan = &mut plans[at];
+        let waits = if has_answer { plan.holds > 0 } else { plan.stalls };
+        match has_answer {
+            true => plan.holds = plan.holds.saturating_sub(1),
+            false => plan.calls += 1,
+        }
+        plan.stalled += usize::from(waits);
         control.changed.notify_all();
-        Self { control, at, releases: plans[at].releases }
+        Self { control, at, waits, releases: plan.releases }
+    }
+
+    fn may_go(&self, plan: &Plan) -> bool {
+        !self.waits || plan.releases != self.releases
     }
 
     fn block(&self) {
         let mut plans = self.control.plans.lock();
-        while !plans[self.at].lets_go(self.releases) {
+        while !self.may_go(&plans[self.at]) {
             self.control.changed.wait(&mut plans);
         }
     }
@@ -251,7 +269,7 @@ impl<'a> Call<'a> {
     fn poll(&self, context: &Context<'_>) -> Poll<()> {
         let mut plans = self.control.plans.lock();
         let plan = &mut plans[self.at];
-        if plan.lets_go(self.releases) {
+        if self.may_go(plan) {
             return Poll::Ready(());
         }
         plan.waiting.push(context.waker().clone());
@@ -261,7 +279,7 @@ impl<'a> Call<'a> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        self.control.plans.lock()[self.at].stalled -= 1;
+        self.control.plans.lock()[self.at].stalled -= usize::from(self.waits);
         self.control.changed.notify_all();
     }
 }
@@ -282,6 +300,7 @@ impl<T: Tier> Layer for FaultyTier<T> {
             self.enter(call.operation).await?;
             self.enter_all(includes(call.operation)).await?;
             let done = make().await;
+            self.wait(call.operation, true).await;
             let done = includes(call.operation).iter().fold(done, |done, meant| self.answer(*meant, done));
             self.answer(call.operation, done)
         })
@@ -309,6 +328,7 @@ impl<T: Tier> Layer for FaultyTier<T> {
             let passes_all = passed.len() == items.len();
             let passed = if passes_all { Cow::Borrowed(items) } else { Cow::Owned(passed) };
             let mut done = make(passed).await.into_iter();
+            self.wait(call.operation, true).await;
             let lost = self.answer(call.operation, Ok(())).err();
             let results = faults.into_iter().map(|fault| match fault {
                 Some(error) => Err(error),
@@ -399,6 +419,21 @@ mod tests {
         });
         assert!(block_on(tier.contains(&key)).unwrap());
         assert_eq!(tier.stalled(Operation::Put), 0);
+    }
+
+    #[test]
+    fn held_answer_is_that_of_before_the_release() {
+        let tier = FaultyTier::new(HashMapTier::new());
+        let key = sample::key(1);
+        tier.hold_answers(Operation::Get, 1);
+        std::thread::scope(|scope| {
+            let get = scope.spawn(|| block_on(tier.get(&key)));
+            tier.wait_until_stalled(Operation::Get, 1);
+            block_on(tier.put(&key, &sample::frame(&key, sample::payload(1, 10)))).unwrap();
+            tier.release();
+            assert_eq!(get.join().unwrap().unwrap(), None);
+        });
+        assert!(block_on(tier.get(&key)).unwrap().is_some());
     }
 
     fn entry(number: u64) -> (EncodedKey, Frame) {
