@@ -12,11 +12,11 @@ mod read_only;
 use std::hash::Hash;
 use std::sync::{Arc, Weak};
 
+use larder_core::Result;
 use larder_core::clock::Clock;
 use larder_core::erased::Memory;
 use larder_core::memory::{Bounds, OnDeparture};
 use larder_core::place::{Access, Kind, Persistence, Sharing, Thresholds};
-use larder_core::{Error, Result};
 use larder_engine::{Engine, EventSink, Expiry, Hints, KeptInvalidations, Parts, STALL, Weigh, Weigher};
 use larder_tiers::memory::{MemoryEngine, Policy, Store};
 
@@ -32,6 +32,19 @@ pub(crate) use self::byte_tiers::{CodedParts, OwnTier, TieredPlan, tiered};
 #[cfg(all(feature = "async", feature = "_codec"))]
 pub use self::on_runtime::OnRuntime;
 
+/// Refuses what the engine moka cannot do.
+#[cfg(feature = "moka")]
+fn check_moka(bounds: Bounds, policy: Policy) -> Result<()> {
+    let wrong = |given, allowed| Err(larder_core::Error::config("memory_engine", given, allowed));
+    if bounds.entries.is_some() && bounds.bytes.is_some() {
+        return wrong("moka with `capacity` and `memory_bytes`".to_owned(), "moka with one of the two");
+    }
+    if !matches!(policy, Policy::Auto | Policy::TinyLfu | Policy::Lru) {
+        return wrong(format!("moka with the policy {policy:?}"), "moka with Auto, TinyLfu or Lru");
+    }
+    Ok(())
+}
+
 /// The configuration of the memory tier.
 pub(crate) struct MemoryPlan {
     pub(crate) bounds: Bounds,
@@ -45,15 +58,9 @@ impl MemoryPlan {
     pub(crate) fn new(bounds: Bounds, settings: &Settings, weigher: Option<Weigher>) -> Result<Self> {
         let engine = settings.memory_engine.unwrap_or_default();
         let policy = settings.policy.unwrap_or_default();
+        #[cfg(feature = "moka")]
         if engine == MemoryEngine::Moka {
-            if bounds.entries.is_some() && bounds.bytes.is_some() {
-                let given = "moka with `capacity` and `memory_bytes`";
-                return Err(Error::config("memory_engine", given, "moka with one of the two"));
-            }
-            if !matches!(policy, Policy::Auto | Policy::TinyLfu | Policy::Lru) {
-                let given = format_args!("moka with the policy {policy:?}");
-                return Err(Error::config("memory_engine", given, "moka with Auto, TinyLfu or Lru"));
-            }
+            check_moka(bounds, policy)?;
         }
         Ok(Self { bounds, engine, policy, weigher })
     }

@@ -29,6 +29,7 @@
 //! | `zstd` | zstd compression | yes |
 //! | `async` | `AsyncCache` (tokio's runtime handle) | yes |
 //! | `macros` | the attributes | yes |
+//! | `moka` | `MemoryEngine::Moka`, beside the default engine of memory | yes |
 //! | `redis` | a Redis or Valkey that several nodes share | no |
 //! | `redis-tls` | the same over TLS | no |
 //! | `opendal` | object storage: S3 and other services of Apache OpenDAL; brings `file` | no |

@@ -123,7 +123,7 @@ table! {
     }
     memory_engine: MemoryEngine {
         says: "the engine that holds entries in memory", takes: "a word",
-        allowed: "sharded, moka", default: "sharded",
+        allowed: "sharded; moka with the feature of that name", default: "sharded",
         tiers: "memory", cost: "with moka, an entry takes 250 bytes more and a call many times as long",
         parse: |text| values::choice(values::MEMORY_ENGINES, text), valid: |_| true,
         show: |engine| values::word(values::MEMORY_ENGINES, engine),

@@ -26,8 +26,11 @@ pub(super) const POLICIES: Words<Policy> = &[
     ("random", Policy::Random),
     ("cost_aware", Policy::CostAware),
 ];
-pub(super) const MEMORY_ENGINES: Words<MemoryEngine> =
-    &[("sharded", MemoryEngine::Sharded), ("moka", MemoryEngine::Moka)];
+pub(super) const MEMORY_ENGINES: Words<MemoryEngine> = &[
+    ("sharded", MemoryEngine::Sharded),
+    #[cfg(feature = "moka")]
+    ("moka", MemoryEngine::Moka),
+];
 pub(super) const CODECS: Words<Codec> = &[
     ("auto", Codec::Auto),
     ("message_pack", Codec::MessagePack),

@@ -1,6 +1,8 @@
 //! Stores of native keys and values: the engines of the memory tier.
 
+#[cfg(feature = "moka")]
 mod ledger;
+#[cfg(feature = "moka")]
 mod moka;
 mod null;
 mod order;
@@ -28,7 +30,8 @@ pub enum MemoryEngine {
     #[default]
     Sharded,
     /// The crate moka, with W-TinyLFU or LRU. It evicts and drops values in later calls, has one limit, which
-    /// cannot be changed, and every look-up counts as a use.
+    /// cannot be changed, and every look-up counts as a use. Needs the feature `moka`, which is on by default.
+    #[cfg(feature = "moka")]
     Moka,
 }
 
@@ -52,11 +55,14 @@ where
         policy: Policy,
         on_departure: Option<OnDeparture>,
     ) -> Self {
-        if engine == MemoryEngine::Moka {
-            return Self { erased: moka::open(bounds, policy, on_departure), sharded: None };
+        match engine {
+            #[cfg(feature = "moka")]
+            MemoryEngine::Moka => Self { erased: moka::open(bounds, policy, on_departure), sharded: None },
+            MemoryEngine::Sharded => {
+                let store = Arc::new(ShardedStore::with(bounds, policy, on_departure));
+                Self { erased: Arc::clone(&store).erased(), sharded: Some(store) }
+            }
         }
-        let store = Arc::new(ShardedStore::with(bounds, policy, on_departure));
-        Self { erased: Arc::clone(&store).erased(), sharded: Some(store) }
     }
 
     /// The store without its types.
