@@ -4,6 +4,7 @@
 //! `cargo run --release -p larder-simulate --example placement -- [--traces FOLDER] [--only NAME,…]
 //! [--sets NAME,…] [--requests N] [--plot FILE] [--plots FOLDER]`
 //!
+//! A name of `--only` chooses the row with a slow tier too.
 //! `--plot` draws all rows in one file, `--plots` the course of each row with a slow tier in one of its own.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
 
@@ -30,7 +31,8 @@ fn main() -> Result<()> {
         SETS.iter().filter(|set| sets.as_ref().is_none_or(|sets| sets.iter().any(|name| name == set.name)))
     {
         for scenario in scenarios(set, &traces, requests)? {
-            if only.as_ref().is_none_or(|only| only.contains(&scenario.name)) {
+            let name = scenario.name.trim_end_matches(", slow").to_owned();
+            if only.as_ref().is_none_or(|only| only.contains(&name)) {
                 let row = simulate(&scenario);
                 eprintln!("{}", table(std::slice::from_ref(&row)).lines().last().unwrap_or_default());
                 rows.push(row);
