@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     #[arg(long, short, global = true, value_name = "NAME", help_heading = "Source")]
     pub(crate) cache: Option<String>,
     /// Looks into a Redis or Valkey server in place of directories: `redis://[user:password@]host[:port][/db]`
-    /// or `redis+unix:///path`. For `ls`, `stats`, `keys`, `show`, `explain`, `tag`, `du`, `rm` and `export`.
+    /// or `redis+unix:///path`. Not for `config`, `doctor`, `simulate`, `top` and `serve`.
     #[arg(long, global = true, value_name = "URL", help_heading = "Source")]
     pub(crate) redis: Option<String>,
     /// Only the caches of this namespace on the server. Default: all.
@@ -205,7 +205,7 @@ pub(crate) enum SumBy {
 
 #[derive(Args, Debug)]
 pub(crate) struct CheckArguments {
-    /// Removes what is damaged.
+    /// Removes what is damaged. On a server, an entry that changes after it was read stays.
     #[arg(long)]
     pub(crate) fix: bool,
 }
@@ -243,7 +243,8 @@ pub(crate) struct ExportArguments {
 pub(crate) struct ImportArguments {
     /// The file that `export` wrote.
     pub(crate) file: PathBuf,
-    /// Creates the cache that `--cache` names, if there is none.
+    /// Creates the cache that `--cache` names, if there is none. On a server, also a version of the program that has
+    /// not used the cache yet.
     #[arg(long)]
     pub(crate) create: bool,
     /// Replaces entries that the cache has already.

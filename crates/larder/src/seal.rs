@@ -99,7 +99,7 @@ impl Seal {
     /// The version of the entries, as a number that tells neither the schema nor the type.
     #[cfg(feature = "redis")]
     pub(crate) fn version(&self, schema: u32, fingerprint: u64) -> u64 {
-        let version = plain_version(schema, fingerprint);
+        let version = larder_tiers::redis::program_version(schema, fingerprint);
         self.keys.as_ref().map_or(version, |(_, of_cache)| of_cache.version(version))
     }
 
@@ -138,7 +138,7 @@ impl Seal {
 
     #[cfg(feature = "redis")]
     pub(crate) fn version(&self, schema: u32, fingerprint: u64) -> u64 {
-        plain_version(schema, fingerprint)
+        larder_tiers::redis::program_version(schema, fingerprint)
     }
 
     pub(crate) fn rotation(self) -> Option<Box<dyn Any + Send + Sync>> {
@@ -155,12 +155,6 @@ fn plain_hot_keys(dir: &Path) -> Option<Box<dyn HotKeyList>> {
 #[cfg(not(any(feature = "disk", feature = "file")))]
 fn plain_hot_keys(_: &Path) -> Option<Box<dyn HotKeyList>> {
     None
-}
-
-/// The version of the entries: the schema version that the user set, and the type of the values.
-#[cfg(feature = "redis")]
-fn plain_version(schema: u32, fingerprint: u64) -> u64 {
-    fingerprint.rotate_left(32) ^ u64::from(schema).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 #[cfg(feature = "encrypt")]

@@ -70,6 +70,17 @@ impl CacheDirectory {
         Self::at(base.join(larder::path_segment(name)), program)
     }
 
+    /// A cache on a server. It need not exist yet.
+    pub(crate) fn new_on_server(url: &str, namespace: &str, name: &str) -> Self {
+        Self {
+            path: PathBuf::from(format!("{namespace}:{name}")),
+            program: Some(namespace.to_owned()),
+            is_private: false,
+            server: Some(ServerCache { url: url.to_owned(), namespace: namespace.to_owned() }),
+            name: name.to_owned(),
+        }
+    }
+
     /// The name as text, with the program before it.
     pub(crate) fn label(&self) -> String {
         let name = escaped_line(if self.name.is_empty() { "\"\"" } else { &self.name });

@@ -1,6 +1,5 @@
 //! Caches on a Redis server.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use larder_tiers::redis::RedisReader;
@@ -27,12 +26,6 @@ impl std::fmt::Debug for ServerCache {
 /// The caches on a server. The namespace takes the place of the program.
 pub(super) fn caches(url: &str, namespace: Option<&str>) -> Outcome<Vec<CacheDirectory>> {
     let found = RedisReader::caches(url, namespace, PATIENCE)?;
-    let cache = |(namespace, name): (String, String)| CacheDirectory {
-        path: PathBuf::from(format!("{namespace}:{name}")),
-        program: Some(namespace.clone()),
-        is_private: false,
-        server: Some(ServerCache { url: url.to_owned(), namespace }),
-        name,
-    };
-    Ok(found.into_iter().map(cache).collect())
+    let caches = found.into_iter();
+    Ok(caches.map(|(namespace, name)| CacheDirectory::new_on_server(url, &namespace, &name)).collect())
 }

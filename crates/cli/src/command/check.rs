@@ -2,14 +2,19 @@
 
 use larder_core::hot_keys::HotKeyList;
 use larder_tiers::FileHotKeys;
+use larder_tiers::redis::DamagedEntry;
 use serde::Serialize;
 
 use super::{each_cache, tell};
 use crate::args::{Arguments, CheckArguments};
 use crate::catalog::{self, CacheDirectory};
+use crate::entry::KeyText;
 use crate::exit::{Exit, Outcome};
 use crate::printer::{self, Printer};
 use crate::source::{self, OpenCache};
+
+/// The most damaged entries of a tier that are named.
+const NAMED_MAX: u64 = 1000;
 
 #[derive(Serialize)]
 struct CheckedTier {
@@ -39,17 +44,20 @@ pub(super) fn run(arguments: &Arguments, check: &CheckArguments, printer: &mut P
     let mut caches = Vec::new();
     let exit = if check.fix {
         let cache = catalog::only(arguments)?;
-        let (checked, exit) = source::changing(&cache, |open| {
+        let fix = |open: &OpenCache| {
             tell(&cache, &open.notes);
-            let mut checked = checked(&cache, open)?;
-            checked.removed = checked.tiers.iter().map(|tier| tier.damaged).sum();
-            Ok((checked, Exit::Done))
-        })?;
-        caches.push(checked);
-        exit
+            checked(&cache, open, true)
+        };
+        caches.push(if cache.server.is_some() {
+            fix(&source::reading(&cache)?)?
+        } else {
+            source::changing(&cache, fix)?
+        });
+        let stayed = caches.iter().any(|cache| cache.removed < cache.damaged());
+        if stayed { Exit::Problems } else { Exit::Done }
     } else {
         each_cache(arguments, |cache, open| {
-            let checked = checked(cache, open)?;
+            let checked = checked(cache, open, false)?;
             let is_damaged = !checked.problems.is_empty();
             caches.push(checked);
             Ok(if is_damaged { Exit::Problems } else { Exit::Done })
@@ -63,11 +71,24 @@ pub(super) fn run(arguments: &Arguments, check: &CheckArguments, printer: &mut P
     Ok(exit)
 }
 
-fn checked(cache: &CacheDirectory, open: &OpenCache) -> Outcome<CheckedCache> {
+impl CheckedCache {
+    fn damaged(&self) -> u64 {
+        self.tiers.iter().map(|tier| tier.damaged).sum()
+    }
+}
+
+fn checked(cache: &CacheDirectory, open: &OpenCache, fix: bool) -> Outcome<CheckedCache> {
     let mut problems: Vec<String> = open.notes.clone();
-    let mut tiers = Vec::new();
+    let (mut tiers, mut stayed) = (Vec::new(), 0);
     for tier in &open.tiers {
-        let found = tier.check()?;
+        let mut named = 0;
+        let found = tier.check(fix, &mut |entry| {
+            named += 1;
+            stayed += u64::from(!entry.is_removed);
+            if named <= NAMED_MAX {
+                problems.push(described(&entry, fix));
+            }
+        })?;
         let name = tier.kind().name();
         if found.damaged > 0 {
             let entries = printer::count(found.damaged, "entry is", "entries are");
@@ -84,7 +105,19 @@ fn checked(cache: &CacheDirectory, open: &OpenCache) -> Outcome<CheckedCache> {
     }
     let (name, program) = (cache.name.clone(), cache.program.clone());
     let path = cache.path.display().to_string();
-    Ok(CheckedCache { name, program, path, is_partial: open.is_partial, tiers, problems, removed: 0 })
+    let checked =
+        CheckedCache { name, program, path, is_partial: open.is_partial, tiers, problems, removed: 0 };
+    // A directory that is open for a change keeps none.
+    let removed = if fix { checked.damaged() - stayed } else { 0 };
+    Ok(CheckedCache { removed, ..checked })
+}
+
+/// Names a damaged entry of a server, and says what is wrong with it.
+fn described(entry: &DamagedEntry, fix: bool) -> String {
+    let key = entry.key.as_ref().map(|key| KeyText::of(key.as_bytes()).text);
+    let key = key.unwrap_or_else(|| format!("the key with the digest in {}", entry.name));
+    let changed = if fix && !entry.is_removed { "; it changed meanwhile and stays" } else { "" };
+    format!("{key}: {}{changed}", entry.error)
 }
 
 fn print(cache: &CheckedCache, printer: &mut Printer) -> Outcome<()> {

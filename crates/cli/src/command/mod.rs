@@ -70,7 +70,7 @@ fn check_source(arguments: &Arguments) -> Outcome<()> {
         return Err(Failure::argument("--dir", dir.display(), "either --dir or --redis"));
     }
     if !is_for_servers(&arguments.command) {
-        let allowed = "ls, stats, keys, show, explain, tag, du, rm, clear, gc, export";
+        let allowed = "ls, stats, keys, show, explain, tag, du, check, rm, clear, gc, export, import";
         return Err(Failure::new(
             Exit::Usage,
             format!("--redis: given with another command, allowed {allowed}"),
@@ -94,6 +94,8 @@ fn is_for_servers(command: &Command) -> bool {
             | Command::Clear(_)
             | Command::Gc(_)
             | Command::Export(_)
+            | Command::Import(_)
+            | Command::Check(_)
             | Command::Completions { .. }
             | Command::Man
     )

@@ -16,7 +16,7 @@ use larder_core::{Bytes, Result};
 use larder_tiers::EntryCheck;
 use larder_tiers::disk::DiskTier;
 use larder_tiers::file::{FileReader, FileTier};
-use larder_tiers::redis::RedisReader;
+use larder_tiers::redis::{DamagedEntry, RedisReader};
 use tempfile::TempDir;
 
 pub(crate) use changing::{changing, void_tiers};
@@ -63,15 +63,15 @@ impl OpenTier {
     }
 
     /// Verifies every entry. Removes damaged ones, unless the tier is open for reading: a copy of the disk
-    /// tier is not the tier.
-    pub(crate) fn check(&self) -> Result<EntryCheck> {
+    /// tier is not the tier. On a server only with `fix`. Calls `on_damage` with each damaged entry of a server.
+    pub(crate) fn check(&self, fix: bool, on_damage: &mut dyn FnMut(DamagedEntry)) -> Result<EntryCheck> {
         // The tier counts at the end.
         let _shown = Progress::begin(format!("verifying the {} tier", self.kind().name()), None);
         match self {
             Self::Disk(tier) => tier.remove_damaged(),
             Self::Reader(tier) => tier.check(),
             Self::Files(tier) => tier.remove_damaged(),
-            Self::Server(_) => Ok(EntryCheck::default()),
+            Self::Server(server) => server.check(fix, on_damage),
         }
     }
 }

@@ -8,6 +8,7 @@ mod topology;
 
 mod batch;
 mod calls;
+mod check;
 mod pages;
 mod reader;
 mod request;
@@ -25,6 +26,8 @@ use larder_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
+pub use check::DamagedEntry;
+pub use keys::program_version::{program_version, program_version_of};
 pub use reader::RedisReader;
 
 use connection::address::Target;
@@ -179,6 +182,9 @@ impl Inner {
 }
 
 impl RedisTier {
+    /// The longest frame that the tier accepts, in bytes.
+    pub const FRAME_BYTES_MAX: u64 = calls::FRAME_BYTES_MAX;
+
     /// Connects. An unreachable server is not an error; [`healthy`](larder_core::tier::Tier::healthy) reports
     /// it. Blocks for one attempt, at most twice [`timeout`](RedisOptions::timeout).
     ///

@@ -24,10 +24,11 @@ const PAGE: usize = 500;
 /// The entries of one cache on one server, for reading.
 ///
 /// It sends commands that only read, so it changes nothing: no version is registered, no old entry is swept.
+/// [`check`](Self::check) removes damaged entries if it is told to.
 /// It shows the entries of every version of the program. Each call blocks until the server answers.
 pub struct RedisReader {
     connection: Mutex<Connection>,
-    names: KeyNames,
+    pub(super) names: KeyNames,
 }
 
 impl std::fmt::Debug for RedisReader {
@@ -67,7 +68,7 @@ impl RedisReader {
         Ok(Self { connection, names: KeyNames::new(namespace, cache) })
     }
 
-    /// The versions of the program that have entries, as [`RedisOptions::version`](super::RedisOptions::version)
+    /// The versions of the program that are listed as in use, as [`RedisOptions::version`](super::RedisOptions::version)
     /// numbers them.
     ///
     /// # Errors
@@ -114,19 +115,9 @@ impl RedisReader {
     }
 
     fn scan_now(&self, visit: &mut (dyn FnMut(&[u8]) + Send)) -> Result<()> {
-        let mut connection = self.connection.lock();
-        let partitions = self.partitions(&mut connection)?;
-        // Redis may return a key twice.
-        let mut seen = std::collections::HashSet::new();
-        let pattern = format!("{}*", self.names.prefix());
-        each_page(&mut connection, &pattern, |connection, names| {
-            let names: Vec<&Vec<u8>> =
-                names.iter().filter(|name| self.is_current(name, &partitions)).collect();
-            let new = names.into_iter().filter(|name| seen.insert(EncodedKey::new(name.as_slice()).digest()));
-            new.map(|name| head(connection, name)).try_for_each(|head| {
-                head?.iter().for_each(|head| visit(head));
-                Ok(())
-            })
+        self.each_entry(|connection, name| {
+            head(connection, name)?.iter().for_each(|head| visit(head));
+            Ok(())
         })
     }
 
@@ -138,6 +129,28 @@ impl RedisReader {
         let record = partitions.get(partition).and_then(Option::as_ref);
         record.is_some_and(|(present, versions)| {
             *present == epoch && versions.iter().any(|listed| listed.label == label)
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn connection(&self) -> parking_lot::MutexGuard<'_, Connection> {
+        self.connection.lock()
+    }
+
+    /// Calls `visit` with the name of each present entry, of every version of the program, once.
+    pub(super) fn each_entry(
+        &self,
+        mut visit: impl FnMut(&mut Connection, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut connection = self.connection.lock();
+        let partitions = self.partitions(&mut connection)?;
+        // Redis may return a key twice.
+        let mut seen = std::collections::HashSet::new();
+        let pattern = format!("{}*", self.names.prefix());
+        each_page(&mut connection, &pattern, |connection, names| {
+            let present = names.iter().filter(|name| self.is_current(name, &partitions));
+            let mut new = present.filter(|name| seen.insert(EncodedKey::new(name.as_slice()).digest()));
+            new.try_for_each(|name| visit(connection, name))
         })
     }
 
@@ -273,7 +286,7 @@ fn pairs(answer: Value) -> Result<Vec<(Vec<u8>, String)>> {
 }
 
 /// An error of the server. It never contains the URL, which may hold a password.
-fn failed(error: RedisError) -> Error {
+pub(super) fn failed(error: RedisError) -> Error {
     let kind = if error.is_io_error() { ErrorKind::Unavailable } else { ErrorKind::Io };
     Error::new(kind, error.to_string())
 }

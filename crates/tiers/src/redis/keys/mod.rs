@@ -3,3 +3,4 @@
 pub(in crate::redis) mod ephemeral_keys;
 pub(in crate::redis) mod names;
 pub(in crate::redis) mod partition_epochs;
+pub(super) mod program_version;

@@ -290,7 +290,7 @@ impl Inner {
 }
 
 /// The lifetime of a tombstone, in milliseconds.
-fn removal_life() -> u64 {
+pub(in crate::redis) fn removal_life() -> u64 {
     u64::try_from(REMOVAL_LIFE.as_millis()).unwrap_or(u64::MAX)
 }
 

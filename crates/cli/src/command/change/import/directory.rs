@@ -1,102 +1,29 @@
-//! `larder import`: stores the entries of an export file in a cache.
+//! Imports into the directory of a cache.
 
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use larder_core::Durability;
-use larder_core::frame::{CodecId, Frame, head, head_len};
+use larder_core::frame::{CodecId, head, head_len};
 use larder_core::invalidation::InvalidationLog;
 use larder_core::tier::Tier;
 use larder_tiers::FileInvalidationLog;
-use serde::Serialize;
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::Xxh3;
 
-use crate::args::{Arguments, ImportArguments};
-use crate::catalog::{self, CacheDirectory};
-use crate::exit::{Exit, Failure, Outcome};
-use crate::printer::{self, Printer, Progress};
+use super::{Imported, unreadable, whole};
+use crate::args::ImportArguments;
+use crate::catalog::CacheDirectory;
+use crate::exit::Outcome;
+use crate::printer::Progress;
 use crate::source::{self, OpenCache};
 use crate::transfer::{ExportReader, ExportSummary, FrameHead};
 
 /// The longest part of a body that is read at once, in bytes.
 const PART: usize = 256 << 10;
 
-#[derive(Default, Serialize)]
-struct Imported {
-    cache: String,
-    path: String,
-    file: String,
-    is_dry_run: bool,
-    is_created: bool,
-    entries: u64,
-    bytes: u64,
-    /// Entries that the cache had already.
-    kept: u64,
-    /// Entries whose time was over.
-    expired: u64,
-    /// Frames that no reader would accept.
-    damaged: u64,
-}
-
-pub(in crate::command) fn run(
-    arguments: &Arguments,
-    import: &ImportArguments,
-    printer: &mut Printer,
-) -> Outcome {
-    let unreadable = |error: std::io::Error| unreadable(&import.file, &error);
-    let verifying = Progress::begin("verifying the export".to_owned(), None);
-    let summary = ExportReader::verify(&import.file).map_err(unreadable)?;
-    drop(verifying);
-    let (cache, is_created) = target(arguments, import)?;
-    let mut imported = Imported {
-        cache: cache.name.clone(),
-        path: cache.path.display().to_string(),
-        file: import.file.display().to_string(),
-        is_dry_run: import.change.dry_run,
-        is_created,
-        ..Imported::default()
-    };
-    if import.change.dry_run {
-        (imported.entries, imported.bytes) = (summary.disk + summary.file, summary.bytes);
-    } else {
-        if is_created {
-            create(&cache, &summary)?;
-        }
-        super::remove::refuse_void(&cache)?;
-        let reader = ExportReader::open(&import.file).map_err(unreadable)?;
-        let frames = summary.disk + summary.file + summary.dictionaries;
-        let progress = Progress::begin("importing".to_owned(), Some(frames));
-        source::changing(&cache, |open| import_all(reader, open, import, &progress, &mut imported))?;
-    }
-    if printer.is_json() {
-        printer.json("larder.import.v1", &imported)?;
-    } else {
-        print(&imported, &cache.label(), printer)?;
-    }
-    Ok(if imported.damaged > 0 { Exit::Problems } else { Exit::Done })
-}
-
-/// The cache to import into, and whether it has to be created.
-fn target(arguments: &Arguments, import: &ImportArguments) -> Outcome<(CacheDirectory, bool)> {
-    let missing = match catalog::only(arguments) {
-        Ok(cache) => return Ok((cache, false)),
-        Err(failure) if failure.code() == Exit::NotFound && import.create => failure,
-        Err(failure) => return Err(failure),
-    };
-    let Some(name) = &arguments.cache else { return Err(missing) };
-    let folder = catalog::folder(arguments)?;
-    if arguments.dir.is_some() {
-        return Ok((CacheDirectory::new_in(&folder, None, name), true));
-    }
-    let Some((program, name)) = name.split_once('/') else {
-        return Err(Failure::argument("--cache", name, "PROGRAM/NAME, or a folder as --dir"));
-    };
-    Ok((CacheDirectory::new_in(&folder, Some(program), name), true))
-}
-
 /// Creates the directory of a cache, with an empty invalidation log and the tiers that the export needs.
-fn create(cache: &CacheDirectory, summary: &ExportSummary) -> Outcome<()> {
+pub(super) fn create(cache: &CacheDirectory, summary: &ExportSummary) -> Outcome<()> {
     let tiers = [("disk/db", summary.disk), ("files/entries", summary.file)];
     for (name, _) in tiers.into_iter().filter(|(_, frames)| *frames > 0) {
         make_private(&cache.path.join(name))?;
@@ -114,7 +41,7 @@ fn make_private(dir: &Path) -> Outcome<()> {
     builder.create(dir).map_err(|error| unreadable(&PathBuf::from(dir), &error))
 }
 
-fn import_all(
+pub(super) fn import_all(
     mut reader: ExportReader,
     open: &OpenCache,
     import: &ImportArguments,
@@ -177,14 +104,9 @@ fn store(tier: &dyn Tier, frame: &FrameHead, body: impl Read) -> Outcome<bool> {
     }
 }
 
-/// Stores a frame whole. The checksums of chunks are dropped: only streams have them.
+/// Stores a frame whole.
 fn put(tier: &dyn Tier, frame: &FrameHead, body: impl Read) -> Outcome<bool> {
-    let mut payload = Vec::new();
-    body.take(frame.payload.len).read_to_end(&mut payload)?;
-    if xxh3_64(&payload) != frame.payload.sum {
-        return Ok(false);
-    }
-    let whole = Frame::new(&frame.header, &frame.key, &frame.attributes, payload.into());
+    let Some(whole) = whole(frame, body)? else { return Ok(false) };
     pollster::block_on(tier.put(&frame.key, &whole))?;
     Ok(true)
 }
@@ -210,29 +132,4 @@ fn stream(tier: &dyn Tier, frame: &FrameHead, mut body: impl Read) -> Outcome<bo
     }
     pollster::block_on(streaming.publish(key, upload, &head(header, key, attributes, *payload)))?;
     Ok(true)
-}
-
-fn print(imported: &Imported, label: &str, printer: &mut Printer) -> Outcome<()> {
-    let verb = if imported.is_dry_run { "would import" } else { "imported" };
-    let entries = printer::count(imported.entries, "entry", "entries");
-    let created = if imported.is_created { ", a new cache" } else { "" };
-    printer.line(&format!("{label}{created}: {verb} {entries}, {}", printer::bytes(imported.bytes)))?;
-    for (count, what) in [
-        (imported.kept, "the cache has them already; `--replace` replaces them"),
-        (imported.expired, "their time is over"),
-        (imported.damaged, "damaged"),
-    ] {
-        if count > 0 {
-            printer.line(&format!("{} left out: {what}", printer::count(count, "entry", "entries")))?;
-        }
-    }
-    Ok(())
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    let why = match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => "the export is truncated".to_owned(),
-        _ => error.to_string(),
-    };
-    Failure::new(Exit::Failed, format!("{}: {why}", path.display()))
 }
