@@ -21,9 +21,9 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Runs the clients for the given time.
+    /// Runs the clients for the given time, or forever if that is `Duration::MAX`.
     pub(crate) async fn run(mut self, address: SocketAddr, time: Duration) -> Self {
-        let until = Instant::now() + time;
+        let until = Instant::now().checked_add(time);
         let clients: Vec<_> = (0..CLIENTS).map(|client| tokio::spawn(ask(address, client, until))).collect();
         for client in clients {
             let Ok(Ok(load)) = client.await else {
@@ -45,7 +45,7 @@ impl fmt::Display for Load {
 }
 
 /// One client, on one connection.
-async fn ask(address: SocketAddr, client: u32, until: Instant) -> Outcome<Load> {
+async fn ask(address: SocketAddr, client: u32, until: Option<Instant>) -> Outcome<Load> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let mut load = Load::default();
@@ -53,7 +53,7 @@ async fn ask(address: SocketAddr, client: u32, until: Instant) -> Outcome<Load> 
     let mut articles = fastrand::Rng::with_seed(client.into());
     loop {
         let asked = Instant::now();
-        if asked >= until {
+        if until.is_some_and(|until| asked >= until) {
             break;
         }
         let request =
