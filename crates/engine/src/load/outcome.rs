@@ -182,8 +182,10 @@ impl<K, V> LoadsEntry<K, V> for (K, WithOptions<V>) {
 
 /// Why `load` has no value.
 ///
-/// It is a [`std::error::Error`] if the error of the loader can be printed. The text then ends with the text of that
-/// error. It has no source: an `E` need not be an error.
+/// It is a [`std::error::Error`] if the error of the loader can be printed. An error prints its cause or returns it as
+/// its source, not both, so that a report of the chain has it once. This one prints it and has no source: an `E` need
+/// not be an error (`&str`, `String` and `anyhow::Error` are none). To follow the sources of an `E` that is one, take
+/// it out of [`Loader`](Self::Loader).
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LoadError<E> {
@@ -231,5 +233,27 @@ impl<E> Clone for LoadError<E> {
             Self::NothingToKeep => Self::NothingToKeep,
             Self::Closed => Self::Closed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[derive(Debug, Error)]
+    #[error("the source is down")]
+    struct Down(#[source] std::fmt::Error);
+
+    #[test]
+    fn cause_is_printed_once_in_a_chain_of_sources() {
+        let error = LoadError::Loader(Arc::new(Down(std::fmt::Error)));
+        assert_eq!(error.to_string(), "the loader failed: the source is down");
+        assert!(error.source().is_none(), "it would be printed twice");
+        let LoadError::Loader(down) = error else { panic!("{error}") };
+        assert!(down.source().is_some(), "the loader's error has its sources");
+        let text: LoadError<&str> = LoadError::Loader(Arc::new("no error type"));
+        assert_eq!(text.to_string(), "the loader failed: no error type");
     }
 }
