@@ -227,6 +227,21 @@ fn stream_without_a_file_tier_is_limited_to_small_values() {
     disk.close().unwrap();
 }
 
+/// The function was left out for them, and they had the time to live of the cache.
+#[test]
+fn large_stream_is_refused_where_the_ttl_depends_on_the_value() {
+    let dir = tempfile::tempdir().unwrap();
+    let by = |_: &u8, value: &Bytes| (value.len() < 2000).then_some(std::time::Duration::from_secs(60));
+    let cache = fcache::<u8, Bytes>("films").dir(dir.path()).ttl_by(by).build().unwrap();
+    cache.insert_from(1, source(1, 1000)).unwrap();
+    assert!(cache.inspect(&1).unwrap().unwrap().left.is_some(), "a small one is in memory");
+    let error = cache.insert_from(1, source(2, 5 * MIB)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("`ttl_by`"), "{error}");
+    assert!(cache.open(&1).unwrap().is_none(), "the former entry, which was to be replaced");
+    cache.close().unwrap();
+}
+
 #[test]
 fn damaged_chunk_is_a_read_error_and_removes_the_entry() {
     let dir = tempfile::tempdir().unwrap();

@@ -41,7 +41,8 @@ where
     /// - [`ErrorKind::Io`](crate::ErrorKind::Io) if `source` fails: nothing changes, and the former entry is
     ///   still readable.
     /// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a value of 4 MiB or more if the cache
-    ///   has no files: `mcache` and `bcache`.
+    ///   has no files: `mcache` and `bcache`. The same if it has `ttl_by`: that function needs the value, and no
+    ///   more than 4 MiB of it are in memory. The former entry is removed.
     /// - [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) or [`ErrorKind::Full`](crate::ErrorKind::Full)
     ///   beyond the disk budget. The former entry is unchanged, but other entries may have been evicted.
     ///

@@ -110,6 +110,11 @@ impl Engine {
             let error = Error::new(ErrorKind::Unsupported, message).during("insert_from");
             return Err(self.refuse::<Blocking>(&key, error).await);
         };
+        if self.expiry.said().ttl_by.is_some() {
+            let message = "`ttl_by` needs the value, and a value of 4 MiB or more is not held in memory";
+            let error = Error::new(ErrorKind::Unsupported, message).during("insert_from");
+            return Err(self.refuse::<Blocking>(&key, error).await);
+        }
         let encoded = stack.encode_key(&key)?;
         self.watch_encoding(stack, &key, &encoded)?;
         let terms = self.expiry.terms(&key, None, EntryOptions::new(), self.write_time());
