@@ -88,3 +88,4 @@ mod tier_options;
 mod tier_sets;
 mod tracing;
 mod verbs;
+mod warm_restart;

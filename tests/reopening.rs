@@ -5,8 +5,6 @@ use std::path::Path;
 use larder::{Bytes, Cache, Codec, Compress, Durability, ErrorKind, Persistence, TierKind};
 use serde::{Deserialize, Serialize};
 
-use crate::flights::until;
-
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Report {
     title: String,
@@ -260,91 +258,4 @@ fn only_synced_entries_survive_a_reboot() {
         let left = (durability == Durability::Synced).then(|| "kept".to_owned());
         assert_eq!(open().map(|cache| cache.get(&1)), [left.clone(), left], "{durability}");
     }
-}
-
-fn warm(dir: &Path, files: bool) -> larder::TieredBuilder<u64, String> {
-    let builder = if files { larder::fcache("warm") } else { larder::bcache("warm") };
-    // One shard of memory: several give their hottest entries in turn, and hashing may put more of the hot
-    // keys of a test into one of them than its part of the list.
-    builder.dir(dir).memory_bytes(256 << 10).warm_restart(50)
-}
-
-fn in_memory<V: Clone + Send + Sync + 'static>(cache: &larder::Cache<u64, V>) -> u64 {
-    cache.stats().tier(TierKind::Memory).unwrap().usage.entries
-}
-
-#[test]
-fn hottest_entries_are_read_into_memory_after_reopening() {
-    for files in [false, true] {
-        let dir = tempfile::tempdir().unwrap();
-        let cache = warm(dir.path(), files).build().unwrap();
-        (0..200).for_each(|key| cache.insert(key, format!("value {key}")));
-        for _ in 0..5 {
-            (100..140).for_each(|key| assert!(cache.get(&key).is_some()));
-        }
-        cache.remove(&139);
-        cache.close().unwrap();
-
-        let cache = warm(dir.path(), files).build().unwrap();
-        until(|| in_memory(&cache) == 50);
-        assert_eq!(cache.get(&139), None, "removed before");
-        let before = cache.stats().tier(TierKind::Memory).unwrap().counts.hits;
-        for key in 100..139 {
-            assert_eq!(cache.get(&key), Some(format!("value {key}")));
-        }
-        let hits = cache.stats().tier(TierKind::Memory).unwrap().counts.hits - before;
-        assert_eq!(hits, 39, "the hot ones among them");
-    }
-}
-
-#[test]
-fn snapshot_lets_a_killed_cache_start_warm_without_outdated_values() {
-    let dir = tempfile::tempdir().unwrap();
-    let cache = warm(dir.path(), false).build().unwrap();
-    (0..40).for_each(|key| cache.insert(key, format!("value {key}")));
-    assert_eq!(cache.snapshot().unwrap(), 40);
-    cache.insert(1, "newer".to_owned());
-    cache.remove(&2);
-    cache.invalidate(&3).unwrap();
-    // Closing would write another list: the former one is put back.
-    let list = dir.path().join("warm/hot");
-    let kept = std::fs::read(&list).unwrap();
-    cache.close().unwrap();
-    std::fs::write(&list, kept).unwrap();
-
-    let cache = warm(dir.path(), false).build().unwrap();
-    until(|| in_memory(&cache) == 38);
-    assert_eq!(cache.get(&1).as_deref(), Some("newer"));
-    assert_eq!((cache.get(&2), cache.get(&3)), (None, None));
-}
-
-#[test]
-fn memory_starts_cold_without_the_option_and_from_a_list_of_other_keys() {
-    let dir = tempfile::tempdir().unwrap();
-    let cache = warm(dir.path(), false).warm_restart(0).build().unwrap();
-    cache.insert(1, "one".to_owned());
-    assert_eq!(cache.snapshot().unwrap(), 0);
-    cache.close().unwrap();
-    let list = dir.path().join("warm/hot");
-    assert!(!list.exists());
-
-    // Keys of another type, and a list that is damaged.
-    let texts = larder::bcache::<String, String>("warm").dir(dir.path()).warm_restart(10).build().unwrap();
-    texts.insert("a long key of text".to_owned(), "text".to_owned());
-    texts.close().unwrap();
-    let cache = warm(dir.path(), false).build().unwrap();
-    assert_eq!(cache.get(&1).as_deref(), Some("one"));
-    cache.close().unwrap();
-    std::fs::write(&list, b"LRDH nonsense").unwrap();
-    let cache = warm(dir.path(), false).build().unwrap();
-    assert_eq!(in_memory(&cache), 0);
-    cache.destroy().unwrap();
-    assert!(!list.exists());
-}
-
-#[test]
-fn warm_restart_beyond_its_range_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let error = warm(dir.path(), false).warm_restart(1_000_001).build().unwrap_err().to_string();
-    assert!(error.contains("warm_restart") && error.contains("1000001"), "{error}");
 }

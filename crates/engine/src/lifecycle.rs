@@ -160,7 +160,7 @@ impl Engine {
             self.leave_dictionaries().await;
         }
         if remove == Remove::Nothing
-            && let Err(error) = self.write_hot_keys()
+            && let Err(error) = self.leave_hottest().await
         {
             tracing::warn!(target: "larder", cache = self.lifecycle.name(), %error, "cannot write the hottest keys; memory starts cold");
         }

@@ -193,7 +193,8 @@ where
 
     /// Writes the keys of the hottest entries in memory into the directory, as closing does, and returns
     /// their number. They are read into memory again when the cache is opened: see the option
-    /// `warm_restart`. Returns 0 without that option.
+    /// `warm_restart`. Returns 0 without that option. An entry at home in memory is moved to disk or files, so
+    /// this costs a write for each of them.
     ///
     /// # Errors
     /// If the list cannot be written, and after closing.

@@ -42,8 +42,11 @@ macro_rules! tier_options {
         ///
         /// Their keys are written into the directory when the cache is closed, and by
         /// [`snapshot`](crate::Cache::snapshot); at most 16 MiB of them. A thread reads the entries from their
-        /// home tiers until memory is about full, so nothing outdated is served. Entries that are at home in
-        /// memory end with the cache. Ignored without a directory of the cache's own, and by the engine moka.
+        /// home tiers until memory is about full, so nothing outdated is served. An entry that is at home in
+        /// memory is moved to disk or files first, unless it is
+        /// [`Ephemeral`](crate::Persistence::Ephemeral) or [`Session`](crate::Persistence::Session), its home is
+        /// set to memory, or nodes share the cache. Ignored without a directory of the cache's own, and by the
+        /// engine moka.
         pub fn warm_restart(self, entries: u64) -> Self {
             self.with(|settings| settings.warm_restart = Some(entries))
         }
