@@ -13,7 +13,7 @@ const FUNCTION_LINES_MAX: usize = 60;
 /// Files that are longer, with their lines: they may only get shorter.
 const LONG_FILES: &[(&str, usize)] = &[
     ("crates/core/src/codec/measure.rs", 519),
-    ("crates/larder/src/cache.rs", 556),
+    ("crates/larder/src/cache.rs", 514),
     ("crates/tiers/src/disk/tests.rs", 694),
 ];
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use larder_core::Result;
 use larder_core::clock::Time;
-use larder_core::entry_meta::{EntryOptions, Tag};
+use larder_core::entry_meta::EntryOptions;
 use larder_core::erased::{Borrowed, Key, Value};
 use larder_core::key::Lookup;
 use larder_core::place::Placement;
@@ -16,6 +16,7 @@ use larder_engine::{Counter, Entry, Explanation, Increment};
 
 use crate::typed::{TypedEngine, own, typed};
 
+mod invalidate;
 mod live;
 mod load;
 
@@ -318,39 +319,6 @@ where
         self.inner.threads().invalidate(&own::<K, Q>(key))
     }
 
-    /// Expires every entry with this tag in every tier, and the loads in progress. The cost does not depend
-    /// on the number of entries: no entry is visited, so this cannot return how many there were.
-    /// [`keys_by_tag`](Self::keys_by_tag) finds them, by a scan.
-    ///
-    /// # Errors
-    /// - If the invalidation could not be persisted: it applies to this cache all the same, and the next
-    ///   cache over the same directory starts empty.
-    /// - [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) while Redis is unreachable: it applies to
-    ///   this node now, and to the other nodes once Redis is back.
-    /// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a directory that processes share:
-    ///   nothing is invalidated.
-    pub fn invalidate_tag(&self, tag: impl Into<Tag>) -> Result<()> {
-        self.invalidate_tags([tag])
-    }
-
-    /// Expires every entry with at least one of these tags, in one step.
-    ///
-    /// # Errors
-    /// See [`invalidate_tag`](Self::invalidate_tag).
-    pub fn invalidate_tags<T: Into<Tag>>(&self, tags: impl IntoIterator<Item = T>) -> Result<()> {
-        let tags = tags.into_iter().map(Into::into).collect();
-        self.inner.threads().invalidate_tags(tags)
-    }
-
-    /// Expires every entry in every tier, and the loads in progress. Expired entries may still serve as
-    /// stale; [`clear`](Self::clear) removes them.
-    ///
-    /// # Errors
-    /// See [`invalidate_tag`](Self::invalidate_tag).
-    pub fn invalidate_all(&self) -> Result<()> {
-        self.inner.threads().invalidate_all()
-    }
-
     /// Removes the entry of `key` from every tier; returns whether there was one that could be served.
     /// A copy that a tier fails to remove is no longer served. Returns false if a tier failed, as for an
     /// absent entry; [`try_remove`](Self::try_remove) tells the two apart.
@@ -408,16 +376,6 @@ where
         Q: Lookup<K> + Sync + ?Sized,
     {
         self.inner.threads().contains_key(&Borrowed::<K, Q>::new(key)).unwrap_or(false)
-    }
-
-    /// Removes every entry from every tier.
-    ///
-    /// # Errors
-    /// If a tier failed. Nothing is served from that tier until it is cleared; the cache tries that again by
-    /// itself.
-    #[doc(alias = "purge")]
-    pub fn clear(&self) -> Result<()> {
-        self.inner.threads().clear()
     }
 
     /// Returns the number of entries. Memory counts the entries that could be served now: no expired or
