@@ -41,6 +41,7 @@ fn threads_and_tasks_have_the_same_operations() {
     );
     let threads = methods(&[
         include_str!("../crates/larder/src/cache.rs"),
+        include_str!("../crates/larder/src/cache/invalidate.rs"),
         include_str!("../crates/larder/src/cache/live.rs"),
         for_threads,
         keys_for_threads,

@@ -143,7 +143,8 @@ table! {
     warm_restart: u64 {
         says: "how many of the hottest entries are read into memory when the cache is opened again",
         takes: "entries", allowed: "0 to 1000000 entries", default: "0",
-        tiers: "memory, disk, file", cost: "a read per entry after opening, on a thread",
+        tiers: "memory, disk, file",
+        cost: "a read per entry after opening, on a thread; at closing a write per entry at home in memory",
         parse: values::count, valid: |entries| *entries <= WARM_MAX, show: u64::to_string,
     }
     codec: Codec {
