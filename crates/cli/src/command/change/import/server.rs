@@ -144,6 +144,8 @@ impl<'a> Target<'a> {
             let records = pollster::block_on(version.tier.exchange(&[], Known::default()))?;
             self.invalidation_seq = Invalidated::of(records).last;
         }
+        // Before the entries that need them: a node removes an entry whose dictionary is lost.
+        self.dictionaries.iter().try_for_each(|(key, frame)| version.put(key, frame))?;
         self.versions.insert(number, version);
         Ok(())
     }
@@ -156,6 +158,7 @@ impl<'a> Target<'a> {
         imported: &mut Imported,
     ) -> Outcome<()> {
         let Destination::Version(number) = destination else {
+            self.versions.values().try_for_each(|version| version.put(&key, &frame))?;
             self.dictionaries.push((key, frame));
             return Ok(());
         };
@@ -170,10 +173,6 @@ impl<'a> Target<'a> {
 
     fn finish(self, imported: &mut Imported) -> Outcome<()> {
         for mut version in self.versions.into_values() {
-            // Before the entries that need them.
-            for (key, frame) in &self.dictionaries {
-                pollster::block_on(version.tier.put(key, frame))?;
-            }
             version.store(self.replaces, imported)?;
             pollster::block_on(version.tier.close())?;
         }
@@ -187,6 +186,10 @@ impl Version {
         let tier = RedisTier::open(RedisOptions { version, timeout: PATIENCE, ..options })?;
         tier.check()?;
         Ok(Self { tier, batch: Vec::new(), batch_bytes: 0 })
+    }
+
+    fn put(&self, key: &EncodedKey, frame: &Frame) -> Outcome<()> {
+        Ok(pollster::block_on(self.tier.put(key, frame))?)
     }
 
     /// Stores the batch. Of an entry that is there, the import is left out unless it replaces it; so it is if a node
