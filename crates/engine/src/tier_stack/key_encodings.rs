@@ -109,8 +109,21 @@ impl Encodings {
         self.conflicts.lock().get(&hash).cloned()
     }
 
-    fn settle(&self, hash: u64) {
-        if let Some(conflict) = self.conflicts.lock().get_mut(&hash) {
+    /// Returns an encoding of a key with this hash that has several, unless `encoded` is one of them.
+    fn conflicting(&self, hash: u64, encoded: &EncodedKey) -> Option<EncodedKey> {
+        if !self.has_conflicts.load(Ordering::Acquire) {
+            return None;
+        }
+        let conflicts = self.conflicts.lock();
+        let known = &conflicts.get(&hash)?.encodings;
+        if known.contains(encoded) { None } else { known.first().cloned() }
+    }
+
+    /// Notes that the entries of these encodings were removed. A further one may have come meanwhile.
+    fn settle(&self, hash: u64, removed: &[EncodedKey]) {
+        if let Some(conflict) = self.conflicts.lock().get_mut(&hash)
+            && conflict.encodings.len() == removed.len()
+        {
             conflict.is_new = false;
         }
     }
@@ -136,7 +149,9 @@ impl Engine {
             return Ok(());
         }
         let hash = self.key_locks.hash(key);
-        let Some(former) = self.encodings.see(hash, encoded) else { return Ok(()) };
+        // The place of the key in the memory of recent keys may have been taken by another key.
+        let former = self.encodings.see(hash, encoded).or_else(|| self.encodings.conflicting(hash, encoded));
+        let Some(former) = former else { return Ok(()) };
         let is_equal = stack.keys.decode(former.as_bytes()).is_ok_and(|former| key.is_key(former.as_any()));
         if is_equal && self.encodings.note(hash, [&former, encoded])? {
             self.note_conflict();
@@ -186,7 +201,9 @@ impl Engine {
                 }
             }
         }
-        self.encodings.settle(hash);
+        if conflict.is_new {
+            self.encodings.settle(hash, &conflict.encodings);
+        }
         removed
     }
 
