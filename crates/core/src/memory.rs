@@ -264,6 +264,7 @@ where
     /// - Such a store asks the permit under the lock that each look-up and each change of the key takes. If one
     ///   of these comes before the insert, the permit sees what its thread did earlier; if it comes after it, it
     ///   finds the record. `may` must not take a lock or call the store.
+    /// - Such a store makes no change if the record alone exceeds the limit.
     ///
     /// [releases locks]: crate::erased::Memory::releases_locks
     ///

@@ -15,7 +15,6 @@ use larder_core::entry_meta::{EntryOptions, LiveEntryMeta};
 use larder_core::erased::{AnyLookup, Key, Value};
 use larder_core::key::Equivalent;
 use larder_core::memory::{Hashed, MemoryStore, Permit, Record, ReloadCost, Removed};
-use larder_core::place::Placement;
 use larder_core::stats::HotCount;
 use larder_core::tier::TierKind;
 
@@ -40,43 +39,36 @@ impl Engine {
         self.is_short
     }
 
-    /// Stores a value.
-    ///
-    /// # Errors
-    /// Returns key and value if the write needs the general path.
-    pub fn insert_at_once<K, V>(
-        &self,
-        memory: &impl MemoryStore<K, V>,
-        key: K,
-        value: V,
-    ) -> Result<Placement, (K, V)>
+    /// Stores a value. Returns key and value if the write needs the general path.
+    pub fn insert_at_once<K, V>(&self, memory: &impl MemoryStore<K, V>, key: K, value: V) -> Option<(K, V)>
     where
         K: Hash + Eq + 'static,
         V: 'static,
     {
-        if !self.is_at_once {
-            return Err((key, value));
-        }
-        // Runs code of the user, so it comes before any lock.
-        let weight = self.weight_of(&key, Some(&value), 0);
-        let Some(mut record) = self.record_at_once(weight) else { return Err((key, value)) };
-        let hash = self.key_locks.hash(&key);
         let mut entry = Some((key, value));
-        self.store_at_once(hash, &mut |permit| memory.insert_under(hash, &mut entry, &mut record, permit));
-        entry.map_or(Ok(Placement::MEMORY_ONLY), Err)
+        if let Some((key, value)) = entry.as_ref().filter(|_| self.is_at_once) {
+            // Runs code of the user, so it comes before any lock.
+            let weight = self.weight_of(key, Some(value), 0);
+            let hash = self.key_locks.hash(key);
+            self.store_at_once((hash, weight), &mut |record, permit| {
+                memory.insert_under(hash, &mut entry, record, permit)
+            });
+        }
+        entry
     }
 
-    /// Returns the record of an entry without options that is written now; `None` if it alone exceeds the
-    /// bounds.
-    fn record_at_once(&self, weight: u32) -> Option<Record<()>> {
-        let (created, stamp) = (self.timeline.now(), self.invalidations.stamp());
-        self.memory.fits(weight).then(|| record(created, stamp, self.terms_at_once(created), weight))
+    /// Returns the record of an entry without options that is written now.
+    #[inline]
+    fn record_at_once(&self, weight: u32, stamp: u64) -> Record<()> {
+        let created = self.timeline.now();
+        record(created, stamp, self.terms_at_once(created), weight)
     }
 
-    /// Stores a record, and counts that.
-    fn store_at_once(&self, hash: u64, store: &mut dyn FnMut(&mut Permit<'_>) -> bool) {
+    /// Stores a record by `store`, and counts that.
+    fn store_at_once(&self, (hash, weight): (u64, u32), store: &mut StoreAtOnce<'_>) {
+        let mut record = self.record_at_once(weight, self.invalidations.stamp());
         // Nothing is stored after `close`.
-        if self.change_at_once(hash, || !self.is_inactive(), store) {
+        if self.change_at_once(hash, || !self.is_inactive(), |permit| store(&mut record, permit)) {
             self.backoffs.end(hash);
             self.counters.hot.add([(HotCount::Puts, 1), (HotCount::Insertions, 1)]);
         }
@@ -89,7 +81,7 @@ impl Engine {
         &self,
         hash: u64,
         is_open: impl Fn() -> bool,
-        change: &mut dyn FnMut(&mut Permit<'_>) -> bool,
+        mut change: impl FnMut(&mut Permit<'_>) -> bool,
     ) -> bool {
         let may = || self.key_locks.is_idle(hash) && is_open();
         if change(&mut Permit { may: &may, release: &mut || () }) {
@@ -243,8 +235,7 @@ impl Load {
         let Some(lead) = place else { return false };
         let took = watch.stop();
         let engine = watch.engine();
-        let Some(mut record) = engine.record_at_once(weight) else { return false };
-        record.stamp = lead.stamp;
+        let mut record = engine.record_at_once(weight, lead.stamp);
         if engine.memory.uses_cost() {
             record.cost = ReloadCost::of(took);
         }
@@ -270,6 +261,9 @@ impl Load {
         true
     }
 }
+
+/// Stores a record.
+type StoreAtOnce<'a> = dyn FnMut(&mut Record<()>, &mut Permit<'_>) -> bool + 'a;
 
 /// Stores a record under a key.
 type StoreRecord<'a> = dyn FnMut((u64, Key), &mut Record<()>, &mut Permit<'_>) -> bool + 'a;

@@ -201,15 +201,16 @@ where
 
     /// See [`Cache::insert`].
     pub async fn insert(&self, key: K, value: V) {
-        // Ignored: the failure is counted and logged. `try_insert` returns it.
-        let _counted = self.try_insert(key, value).await;
+        if let Some((key, value)) = self.inner.insert_at_once(key, value) {
+            self.insert_with(key, value, EntryOptions::new()).await;
+        }
     }
 
     /// See [`Cache::try_insert`].
     pub async fn try_insert(&self, key: K, value: V) -> Result<Placement> {
         match self.inner.insert_at_once(key, value) {
-            Ok(placement) => Ok(placement),
-            Err((key, value)) => self.try_insert_with(key, value, EntryOptions::new()).await,
+            None => Ok(Placement::MEMORY_ONLY),
+            Some((key, value)) => self.try_insert_with(key, value, EntryOptions::new()).await,
         }
     }
 

@@ -159,8 +159,9 @@ where
     /// is removed all the same. A closed cache, or a key that cannot be encoded, changes nothing. A failure is
     /// counted and logged.
     pub fn insert(&self, key: K, value: V) {
-        // Ignored: the failure is counted and logged. `try_insert` returns it.
-        let _counted = self.try_insert(key, value);
+        if let Some((key, value)) = self.inner.insert_at_once(key, value) {
+            self.insert_with(key, value, EntryOptions::new());
+        }
     }
 
     /// As [`insert`](Self::insert), and returns where the entry was stored and by which rule.
@@ -177,8 +178,8 @@ where
     /// ```
     pub fn try_insert(&self, key: K, value: V) -> Result<Placement> {
         match self.inner.insert_at_once(key, value) {
-            Ok(placement) => Ok(placement),
-            Err((key, value)) => self.try_insert_with(key, value, EntryOptions::new()),
+            None => Ok(Placement::MEMORY_ONLY),
+            Some((key, value)) => self.try_insert_with(key, value, EntryOptions::new()),
         }
     }
 

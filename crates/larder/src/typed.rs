@@ -10,7 +10,6 @@ use std::sync::Arc;
 use larder_core::entry_meta::EntryOptions;
 use larder_core::erased::{AnyError, AnyLookup, Borrowed, Key, Value};
 use larder_core::key::Lookup;
-use larder_core::place::Placement;
 #[cfg(feature = "async")]
 use larder_engine::watched;
 use larder_engine::{
@@ -90,10 +89,12 @@ where
         }
     }
 
-    pub(crate) fn insert_at_once(&self, key: K, value: V) -> Result<Placement, (K, V)> {
+    /// Stores a value. Returns key and value if the write needs the general path.
+    #[inline]
+    pub(crate) fn insert_at_once(&self, key: K, value: V) -> Option<(K, V)> {
         match &self.memory {
             Some(memory) => self.engine.insert_at_once(&**memory, key, value),
-            None => Err((key, value)),
+            None => Some((key, value)),
         }
     }
 

@@ -10,30 +10,46 @@ const PER_ENTRY: u64 = 4;
 /// Fingerprints of 12 bits with counts of 4 bits, in buckets of 8 ordered by recency: 2 bytes per key. One
 /// key in 500 is mistaken for another.
 ///
-/// A bucket is one number; its lanes of 16 bits are examined together. The lowest lane is the newest key.
+/// A bucket is two numbers, first that of its newer keys. The lanes of 16 bits of a number are examined together;
+/// the lowest lane is the newest key.
 pub(super) struct History {
-    buckets: Vec<u128>,
+    buckets: Vec<[u64; 2]>,
     /// Whether a key was ever added.
     is_used: bool,
 }
 
 /// A number with `lane` in each lane.
-const fn lanes(lane: u16) -> u128 {
-    (u128::MAX / u16::MAX as u128) * lane as u128
+const fn lanes(lane: u16) -> u64 {
+    (u64::MAX / u16::MAX as u64) * lane as u64
 }
 
-const COUNTS: u128 = lanes(0x000f);
-const HIGH_BITS: u128 = lanes(0x8000);
+const COUNTS: u64 = lanes(0x000f);
+const HIGH_BITS: u64 = lanes(0x8000);
 /// Added to a lane below `0x8000`, sets the high bit of a lane that is not zero.
-const CARRY: u128 = lanes(0x7fff);
+const CARRY: u64 = lanes(0x7fff);
+
+/// The high bits of the lanes without a key.
+#[inline]
+fn free(keys: u64) -> u64 {
+    !((keys & COUNTS) + CARRY) & HIGH_BITS
+}
+
+/// The keys with one more as the newest, in place of the first free lane, or of the oldest key.
+#[inline]
+fn pushed(keys: u64, key: u64) -> u64 {
+    // The lanes up to that one move by one.
+    let at = free(keys).trailing_zeros().min(63) / 16 * 16;
+    let moved = (1_u64 << at) - 1;
+    keys & !(moved << 16 | 0xffff) | (keys & moved) << 16 | key
+}
 
 impl History {
     pub(super) fn new() -> Self {
-        Self { buckets: vec![0], is_used: false }
+        Self { buckets: vec![[0; 2]], is_used: false }
     }
 
     pub(super) fn clear(&mut self) {
-        self.buckets.fill(0);
+        self.buckets.fill([0; 2]);
         self.is_used = false;
     }
 
@@ -59,15 +75,18 @@ impl History {
             return 0;
         }
         let (bucket, print) = self.place(hash);
-        let differs = (*bucket ^ lanes(print << 4)) >> 4 & lanes(0x0fff);
-        let found = !(differs + CARRY) & ((*bucket & COUNTS) + CARRY) & HIGH_BITS;
-        if found == 0 {
-            return 0;
+        let prints = lanes(0x0010).wrapping_mul(print);
+        for keys in bucket {
+            let differs = (*keys ^ prints) >> 4 & lanes(0x0fff);
+            let found = !(differs + CARRY) & ((*keys & COUNTS) + CARRY) & HIGH_BITS;
+            if found != 0 {
+                let at = found.trailing_zeros() / 16 * 16;
+                let uses = (*keys >> at) as u8 & 0xf;
+                *keys &= !(0xffff << at);
+                return uses;
+            }
         }
-        let at = found.trailing_zeros() / 16 * 16;
-        let uses = (*bucket >> at) as u8 & 0xf;
-        *bucket &= !(0xffff << at);
-        uses
+        0
     }
 
     /// Adds a key of a cache of `entries` with its count, and removes the oldest key of a full bucket.
@@ -77,27 +96,25 @@ impl History {
             self.is_used = true;
             self.grow(entries);
         }
-        let (bucket, print) = self.place(hash);
-        let free = !((*bucket & COUNTS) + CARRY) & HIGH_BITS;
-        // The lanes up to the first free one, or to the last one, move by one.
-        let at = free.trailing_zeros().min(127) / 16 * 16;
-        let moved = (1_u128 << at) - 1;
-        let stays = !(moved << 16 | 0xffff);
-        let key = print << 4 | u16::from(uses.min(USES_MAX));
-        *bucket = *bucket & stays | (*bucket & moved) << 16 | u128::from(key);
+        let ([newer, older], print) = self.place(hash);
+        if free(*newer) == 0 {
+            *older = pushed(*older, *newer >> 48);
+        }
+        *newer = pushed(*newer, print << 4 | u64::from(uses.min(USES_MAX)));
     }
 
     /// Halves all counts; keys with a count of one are removed.
     pub(super) fn halve(&mut self) {
-        for bucket in &mut self.buckets {
-            *bucket = *bucket & !COUNTS | (*bucket & COUNTS) >> 1 & lanes(0x0007);
+        for keys in self.buckets.as_flattened_mut() {
+            *keys = *keys & !COUNTS | (*keys & COUNTS) >> 1 & lanes(0x0007);
         }
     }
 
-    fn place(&mut self, hash: u64) -> (&mut u128, u16) {
+    #[inline]
+    fn place(&mut self, hash: u64) -> (&mut [u64; 2], u64) {
         let hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mask = self.buckets.len() - 1;
-        (&mut self.buckets[(hash >> 24) as usize & mask], (hash >> 52) as u16)
+        (&mut self.buckets[(hash >> 24) as usize & mask], hash >> 52)
     }
 }
 

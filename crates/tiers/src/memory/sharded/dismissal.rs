@@ -63,6 +63,25 @@ impl<K, V> Leaving<K, V> {
         }
     }
 
+    /// Takes all entries.
+    #[inline]
+    pub(super) fn take(&mut self) -> Self {
+        let rest = if self.rest.is_empty() { Vec::new() } else { std::mem::take(&mut self.rest) };
+        Self { first: self.first.take(), rest }
+    }
+
+    /// Whether exactly one entry left.
+    #[inline]
+    pub(super) fn is_one(&self) -> bool {
+        self.first.is_some() && self.rest.is_empty()
+    }
+
+    /// Drops the first entry that left.
+    #[inline]
+    pub(super) fn drop_one(&mut self) {
+        self.first = None;
+    }
+
     /// The entry that left last.
     pub(super) fn last(&mut self) -> Option<&mut Gone<K, V>> {
         self.rest.last_mut().or(self.first.as_mut())
@@ -134,12 +153,35 @@ pub(super) trait Departures {
     fn take_queued(&mut self) -> bool;
 }
 
+/// Guard while this thread drops what left a store.
+pub(super) struct Nested;
+
+impl Nested {
+    /// `None` at the maximum depth: what left has to wait for another call.
+    #[inline]
+    pub(super) fn enter() -> Option<Self> {
+        // In the destructor of a thread-local the depth may no longer be available.
+        let depth = DEPTH.try_with(Cell::get).unwrap_or(0);
+        (depth < DEPTH_MAX).then(|| {
+            let _entered = DEPTH.try_with(|place| place.set(depth + 1));
+            Self
+        })
+    }
+}
+
+impl Drop for Nested {
+    #[inline]
+    fn drop(&mut self) {
+        let _left = DEPTH.try_with(|depth| depth.set(depth.get().saturating_sub(1)));
+    }
+}
+
 /// Reports and drops everything that left. No lock of the store may be held.
+#[cold]
 pub(super) fn dismiss(departures: &mut dyn Departures) {
-    // In the destructor of a thread-local the depth is no longer available.
-    let depth = DEPTH.try_with(|depth| depth.replace(depth.get() + 1)).unwrap_or(0);
+    let nested = Nested::enter();
     let dismissal = Dismissal { departures };
-    if depth >= DEPTH_MAX {
+    if nested.is_none() {
         return;
     }
     dismissal.departures.end_all();
@@ -152,15 +194,13 @@ pub(super) fn dismiss(departures: &mut dyn Departures) {
     }
 }
 
-/// Guard while this thread drops. Queues the remaining entries for the next call, if a `Drop` panics or the
-/// depth is exceeded.
+/// Queues the remaining entries for the next call, if a `Drop` panics or the depth is exceeded.
 struct Dismissal<'a> {
     departures: &'a mut dyn Departures,
 }
 
 impl Drop for Dismissal<'_> {
     fn drop(&mut self) {
-        let _ending = DEPTH.try_with(|depth| depth.set(depth.get() - 1));
         if !self.departures.is_empty() {
             self.departures.queue();
         }

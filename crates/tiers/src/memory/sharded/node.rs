@@ -280,7 +280,7 @@ where
     }
 
     fn leave(&mut self, slot: u32, facts: &mut ColdFacts, Leave { weight, cause }: Leave) -> bool {
-        let Some(node) = self.slab.place(slot).and_then(Option::take) else { return false };
+        let Some(node) = self.slab.take(slot) else { return false };
         let terms = if node.has_terms() { facts.terms.take() } else { None };
         self.leaving.push(Gone { node, terms, weight, cause });
         true

@@ -15,6 +15,7 @@ use larder_core::memory::{DepartureCause, Lifespan, Lifetimes, Record, Removed};
 use larder_core::tier::EntryVersion;
 
 use super::budget::Account;
+use super::lanes::Common;
 use super::node::{AnyNodes, ColdFacts, Head, Leave, Node, Nodes};
 use super::table::SlotTable;
 use super::timers::Timers;
@@ -228,10 +229,12 @@ impl ShardCore {
         nodes: &mut dyn AnyNodes,
         context: &mut Context<'_>,
     ) -> bool {
-        if self.expire_one(keep, nodes, context) {
+        if !self.timers.is_empty() && self.expire_one(keep, nodes, context) {
             return true;
         }
-        let victim = match self.next_stale(keep, nodes, context.lifetimes) {
+        let stale =
+            if self.stale.is_empty() { None } else { self.next_stale(keep, nodes, context.lifetimes) };
+        let victim = match stale {
             Some(slot) => {
                 self.order.remove(slot);
                 Some(slot)
@@ -269,10 +272,8 @@ impl ShardCore {
     }
 
     /// Removes one due entry; returns whether there was one.
+    #[inline(never)]
     fn expire_one(&mut self, keep: Option<u32>, nodes: &mut dyn AnyNodes, context: &mut Context<'_>) -> bool {
-        if self.timers.is_empty() {
-            return false;
-        }
         let now = context.lifetimes.now();
         while let Some(slot) = self.timers.pop_due() {
             if Some(slot) == keep {
@@ -316,15 +317,13 @@ impl ShardCore {
     }
 
     /// The entry that has been stale for the longest time.
+    #[cold]
     fn next_stale(
         &mut self,
         keep: Option<u32>,
         nodes: &dyn AnyNodes,
         lifetimes: &dyn Lifetimes,
     ) -> Option<u32> {
-        if self.stale.is_empty() {
-            return None;
-        }
         let now = lifetimes.now();
         while let Some(slot) = self.stale.pop_front() {
             let life = self.life_at(slot, nodes).filter(|_| Some(slot) != keep);
@@ -338,6 +337,15 @@ impl ShardCore {
     fn remove_expired(&mut self, slot: u32, nodes: &mut dyn AnyNodes, context: &mut Context<'_>) {
         self.order.remove(slot);
         self.detach(slot, Some(DepartureCause::Expired), (nodes, &mut context.account));
+    }
+
+    /// Removes some of the entries that may no longer be served.
+    #[inline]
+    fn remove_some(&mut self, nodes: &mut dyn AnyNodes, context: &mut Context<'_>) {
+        if !self.timers.is_empty() {
+            self.expire(DUE_PER_INSERT, nodes, context);
+        }
+        self.search(nodes, context);
     }
 
     /// Searches some slots for invalidated entries.
@@ -397,24 +405,10 @@ impl ShardCore {
         self.timers.schedule(slot, next, now);
     }
 
-    /// Prepares an insert: removes some of the entries that may no longer be served.
-    pub(super) fn remove_some(&mut self, nodes: &mut dyn AnyNodes, context: &mut Context<'_>) {
-        if !self.timers.is_empty() {
-            self.expire(DUE_PER_INSERT, nodes, context);
-        }
-        self.search(nodes, context);
-    }
-
-    /// The slot of an entry that is stored: that of its key, or a free one. `None` if it does not fit, or if all
-    /// 2^32 - 1 slots are in use.
-    pub(super) fn slot_for(&mut self, found: Option<u32>, fits: bool) -> Option<u32> {
-        if !fits {
-            return None;
-        }
-        if found.is_some() {
-            return found;
-        }
-        if let Some(slot) = self.free.pop() {
+    /// The slot of an entry that is stored: that of its key, or a free one. `None` if all 2^32 - 1 slots are in
+    /// use.
+    pub(super) fn slot_for(&mut self, found: Option<u32>) -> Option<u32> {
+        if let Some(slot) = found.or_else(|| self.free.pop()) {
             return Some(slot);
         }
         let slot = self.slots;
@@ -423,48 +417,61 @@ impl ShardCore {
     }
 
     /// Adds an entry whose node is in its slot, with half of its hash, or replaces it: then there is none.
-    /// Evicts others while the shard holds at least its share of the entries.
+    /// Removes some of the entries that may no longer be served, and evicts others while the shard holds at
+    /// least its share of the entries.
     pub(super) fn stored(
         &mut self,
         (slot, new): (u32, Option<u32>),
         record: &mut Record<()>,
         nodes: &mut dyn AnyNodes,
-        context: &mut Context<'_>,
+        common: &Common,
     ) {
-        let Record { weight, cost, created, checked, .. } = *record;
-        let facts = ColdFacts { created, terms: record.terms.take() };
-        let has_terms = facts.terms.is_some();
+        let mut context = common.context();
+        let terms = record.terms.take();
+        let has_terms = terms.is_some();
+        let facts = ColdFacts { created: record.created, terms };
         match new {
             Some(hash) => {
                 self.set_facts(slot, facts);
-                self.order.insert(slot, OrderEntry { hash, weight, cost }, nodes);
+                let entry = OrderEntry { hash, weight: record.weight, cost: record.cost };
+                self.order.insert(slot, entry, nodes);
                 let order = &self.order;
                 self.table.insert(hash, slot, |slot| order.hash(slot));
-                context.account.add(weight);
+                context.account.add(record.weight);
             }
-            None => {
-                let former = std::mem::replace(&mut self.facts[slot as usize], facts);
-                if let Some(terms) = former.terms {
-                    nodes.leave_terms(terms);
-                }
-                let former_weight = self.order.replaced(slot, (weight, cost), nodes);
-                context.account.reweigh(former_weight, weight);
-                self.timers.cancel(slot);
-            }
+            None => self.replaced(slot, (facts, record), nodes, &mut context.account),
         }
         if has_terms {
             self.schedule(slot, context.lifetimes.now(), nodes);
         }
-        match checked {
+        match record.checked {
             Some(version) => drop(self.versions.insert(slot, version)),
             None if self.versions.is_empty() => {}
             None => drop(self.versions.remove(&slot)),
         }
+        self.remove_some(nodes, &mut context);
         let shards = context.shards as u64;
         while context.account.is_exceeded()
             && self.len() as u64 * shards >= context.account.entries()
-            && self.evict(Some(slot), nodes, context)
+            && self.evict(Some(slot), nodes, &mut context)
         {}
+    }
+
+    /// Notes that the record in a slot was replaced by another one.
+    fn replaced(
+        &mut self,
+        slot: u32,
+        (facts, record): (ColdFacts, &Record<()>),
+        nodes: &mut dyn AnyNodes,
+        account: &mut Account<'_>,
+    ) {
+        let former = std::mem::replace(&mut self.facts[slot as usize], facts);
+        if let Some(terms) = former.terms {
+            nodes.leave_terms(terms);
+        }
+        let former_weight = self.order.replaced(slot, (record.weight, record.cost), nodes);
+        account.reweigh(former_weight, record.weight);
+        self.timers.cancel(slot);
     }
 
     fn set_facts(&mut self, slot: u32, facts: ColdFacts) {

@@ -26,6 +26,13 @@ impl<T> Slab<T> {
         self.chunks.get(slot / CHUNK)?.0[slot % CHUNK].as_ref()
     }
 
+    /// Takes the node out of a slot.
+    #[inline]
+    pub(super) fn take(&mut self, slot: u32) -> Option<T> {
+        let slot = slot as usize;
+        self.chunks.get_mut(slot / CHUNK)?.0[slot % CHUNK].take()
+    }
+
     /// The place of a slot. Grows by a chunk for the first slot of the next one.
     #[inline]
     pub(super) fn place(&mut self, slot: u32) -> Option<&mut Option<T>> {
