@@ -1,4 +1,5 @@
-//! Allocations of a memory hit: no more than a hit of moka. A placement by measured times allocates nothing.
+//! Allocations of a memory hit: no more than a hit of moka. A load that no other caller joins, and a placement by
+//! measured times, allocate nothing.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -25,6 +26,19 @@ fn memory_hit_allocates_no_more_than_moka() {
     let of_larder = allocations(|key| drop(black_box(larder.get(&key))));
     // The housekeeping of moka allocates in one call of a hundred.
     assert!(of_larder <= of_moka + HITS / 1000, "moka {of_moka}, larder {of_larder} in {HITS} hits");
+}
+
+#[test]
+fn load_that_no_other_caller_joins_allocates_nothing() {
+    let larder = larder::mcache::<u64, Arc<str>>("allocations").capacity(1000).build().unwrap();
+    let value: Arc<str> = Arc::from("value");
+    // Twice as many keys as fit: each is loaded again.
+    let load = |key: u64| drop(black_box(larder.get_with(key % 2000, || Arc::clone(&value))));
+    (0..10).for_each(|_| (0..HITS).for_each(load));
+    let before = larder.stats().cache.loads;
+    let allocated = allocation_counter::measure(|| (0..HITS).for_each(load)).count_total;
+    let loads = larder.stats().cache.loads - before;
+    assert!(loads > HITS / 4 && allocated < loads / 100, "{allocated} allocations in {loads} loads");
 }
 
 #[test]

@@ -34,6 +34,7 @@ mod golden;
 mod history;
 mod invalid_input;
 mod invalidation;
+mod joined_loads;
 mod layers;
 mod lifecycle;
 #[cfg(all(feature = "observe", unix))]

@@ -117,9 +117,9 @@ impl Clock for SystemClock {
     #[cfg(target_os = "linux")]
     fn now(&self) -> Time {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-        let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-        let millis = u64::try_from(now.tv_nsec / 1_000_000).unwrap_or(0);
-        Time(seconds.saturating_mul(1000).saturating_add(millis))
+        // Not negative, as is the fraction of a second.
+        let seconds = now.tv_sec.max(0).cast_unsigned();
+        Time(seconds.saturating_mul(1000).saturating_add(now.tv_nsec.cast_unsigned() / 1_000_000))
     }
 
     #[cfg(not(target_os = "linux"))]

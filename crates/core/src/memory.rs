@@ -202,6 +202,20 @@ pub struct Permit<'a> {
     pub release: &'a mut dyn FnMut(),
 }
 
+/// A look-up that found no entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Miss {
+    /// The hash of the key by the [`hasher`](crate::erased::Memory::hasher) of the store.
+    pub hash: u64,
+    /// A number that rises with each insert into the part of the store that the key belongs to.
+    pub changes: u64,
+}
+
+impl Miss {
+    /// Not the number of changes of any store.
+    pub const UNKNOWN: u64 = u64::MAX;
+}
+
 /// [`MemoryStore::remove_under`] did not change the store.
 #[derive(Clone, Copy, Debug)]
 pub struct NotRemoved;
@@ -241,6 +255,19 @@ where
         fresh: impl Fn(Lifespan<'_>) -> bool,
     ) -> Option<V> {
         self.value_if(key, &mut |life, _| fresh(life))
+    }
+
+    /// As [`value`](Self::value), and returns what is known after a miss, if the store knows it.
+    ///
+    /// # Errors
+    /// If there is no value.
+    #[inline]
+    fn value_or_miss<Q: Hash + Equivalent<K> + ?Sized>(
+        &self,
+        key: &Q,
+        fresh: impl Fn(Lifespan<'_>) -> bool,
+    ) -> std::result::Result<V, Option<Miss>> {
+        self.value(key, fresh).ok_or(None)
     }
 
     /// As [`value`](Self::value), with the version of the entry in its home. Compiled once a type of keys.

@@ -121,6 +121,8 @@ pub struct Engine {
     pub(crate) is_short: bool,
     /// As `is_short`, for a memory store that releases locks.
     pub(crate) is_at_once: bool,
+    /// Whether the policy of the memory store asks for the cost of a record.
+    pub(crate) uses_cost: bool,
     /// Whether threads read without a future (`read/on_thread.rs`).
     pub(crate) reads_on_thread: bool,
     pub(crate) stack: Option<TierStack>,
@@ -180,10 +182,10 @@ impl Engine {
         let expiry = LiveExpiry::new(parts.expiry);
         let is_heard = parts.listener.is_some() || parts.observer.is_some();
         let is_short = parts.stack.is_none() && !is_heard && expiry.said().ttl_by.is_none();
-        let pupil = parts.stack.as_ref().and_then(|stack| Pupil::new(stack, parts.learned));
         let engine = Arc::new(Self {
             is_short,
             is_at_once: is_short && parts.memory.releases_locks(),
+            uses_cost: parts.memory.uses_cost(),
             reads_on_thread,
             key_locks: KeyLocks::new(parts.memory.hasher()),
             memory: parts.memory,
@@ -191,9 +193,9 @@ impl Engine {
             coherence,
             memory_weight_max: parts.memory_weight_max,
             weigh: parts.weigh,
+            pupil: parts.stack.as_ref().and_then(|stack| Pupil::new(stack, parts.learned)),
             stack: parts.stack,
             hints: parts.hints,
-            pupil,
             expiry,
             timeline,
             invalidations,

@@ -47,6 +47,7 @@ pub use events::EventSink;
 pub use invalidation::by_predicate::{Invalidating, Predicate};
 pub use lifecycle::OpenedDir;
 pub use listing::TaggedKey;
+pub use load::at_once::LoadNow;
 pub use load::detached::{Answered, LoadRequest, Loader};
 pub use load::flight_wait::STALL;
 pub use load::outcome::{Answer, LoadContext, LoadError, Loaded, Loads, LoadsEntry, WithOptions};

@@ -12,9 +12,9 @@ use std::sync::atomic::Ordering;
 
 use larder_core::clock::Time;
 use larder_core::entry_meta::{EntryOptions, LiveEntryMeta};
-use larder_core::erased::{AnyLookup, Key, Value};
-use larder_core::key::Equivalent;
-use larder_core::memory::{Hashed, MemoryStore, Permit, Record, ReloadCost, Removed};
+use larder_core::erased::{AnyLookup, Borrowed, Key, Value};
+use larder_core::key::{Equivalent, Lookup};
+use larder_core::memory::{Hashed, MemoryStore, Miss, Permit, Record, ReloadCost, Removed};
 use larder_core::stats::HotCount;
 use larder_core::tier::TierKind;
 
@@ -28,6 +28,24 @@ use crate::write::precondition::Precondition;
 use crate::write::remove::Erased;
 
 impl Engine {
+    /// As [`hit`](Self::hit), and returns what is known after a miss.
+    ///
+    /// # Errors
+    /// If there is no value.
+    #[inline]
+    pub fn hit_or_miss<K, V, Q>(&self, memory: &impl MemoryStore<K, V>, key: &Q) -> Result<V, Option<Miss>>
+    where
+        K: Hash + Eq + Send + Sync + 'static,
+        Q: Lookup<K> + Sync + ?Sized,
+    {
+        if self.confirms_copies {
+            return self.confirmed_hit(memory, key).ok_or(None);
+        }
+        let value = memory.value_or_miss(key, |lifecycle| self.is_fresh(lifecycle))?;
+        self.count_hit(&Borrowed::<K, Q>::new(key));
+        Ok(value)
+    }
+
     /// Counts a miss, if a key that is not in memory is nowhere else. Returns whether that is so. Removes an
     /// entry of the key that has expired.
     #[inline]
@@ -59,7 +77,7 @@ impl Engine {
 
     /// Returns the record of an entry without options that is written now.
     #[inline]
-    fn record_at_once(&self, weight: u32, stamp: u64) -> Record<()> {
+    pub(crate) fn record_at_once(&self, weight: u32, stamp: u64) -> Record<()> {
         let created = self.timeline.now();
         record(created, stamp, self.terms_at_once(created), weight)
     }
@@ -235,8 +253,11 @@ impl Load {
         let Some(lead) = place else { return false };
         let took = watch.stop();
         let engine = watch.engine();
+        if !engine.memory.fits(weight) {
+            return false;
+        }
         let mut record = engine.record_at_once(weight, lead.stamp);
-        if engine.memory.uses_cost() {
+        if engine.uses_cost {
             record.cost = ReloadCost::of(took);
         }
         let hash = lead.leader.hash();

@@ -159,9 +159,8 @@ where
     /// is removed all the same. A closed cache, or a key that cannot be encoded, changes nothing. A failure is
     /// counted and logged.
     pub fn insert(&self, key: K, value: V) {
-        if let Some((key, value)) = self.inner.insert_at_once(key, value) {
-            self.insert_with(key, value, EntryOptions::new());
-        }
+        let rest = self.inner.insert_at_once(key, value);
+        rest.into_iter().for_each(|(key, value)| self.insert_with(key, value, EntryOptions::new()));
     }
 
     /// As [`insert`](Self::insert), and returns where the entry was stored and by which rule.

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use larder_core::entry_meta::EntryOptions;
 use larder_core::erased::{AnyError, AnyLookup, Borrowed, Key, Value};
 use larder_core::key::Lookup;
+use larder_core::memory::Miss;
 #[cfg(feature = "async")]
 use larder_engine::watched;
 use larder_engine::{
-    AnsweredEntry, BatchLoad, Begun, Engine, Invalidating, Load, Loads, LoadsEntry, Threads,
+    AnsweredEntry, BatchLoad, Begun, Engine, Invalidating, Load, LoadNow, Loads, LoadsEntry, Threads,
 };
 use larder_tiers::memory::ShardedStore;
 
@@ -81,6 +82,15 @@ where
         }
     }
 
+    /// As [`hit`](Self::hit), and returns what is known after a miss.
+    #[inline]
+    pub(crate) fn hit_or_miss<Q: Lookup<K> + Sync + ?Sized>(&self, key: &Q) -> Result<V, Option<Miss>> {
+        match &self.memory {
+            Some(memory) => self.engine.hit_or_miss(&**memory, key),
+            None => self.hit(key).ok_or(None),
+        }
+    }
+
     /// Returns the value in memory for `load`, unless a refresh is due.
     pub(crate) fn hit_of_load(&self, key: &K) -> Option<V> {
         match &self.memory {
@@ -145,30 +155,36 @@ where
         self.engine.memory().hottest_keys(n, own)
     }
 
-    /// Returns the value of `key`, from the engine, from another caller's load, or from the loader.
-    pub(crate) fn load_in_thread<E, L>(&self, key: K, loader: impl FnOnce() -> L) -> Result<V, Arc<E>>
+    /// Returns the value of `key` after a miss, from the engine, from another caller's load, or from the loader.
+    pub(crate) fn load_in_thread<E, L>(
+        &self,
+        (key, miss): (K, Option<Miss>),
+        loader: impl FnOnce() -> L,
+    ) -> Result<V, Arc<E>>
     where
         E: Send + Sync + 'static,
         L: Loads<V, E>,
     {
-        let begun = match self.engine.begin_load_at_once(Key::new(key), None) {
-            Ok(begun) => begun,
-            Err(key) => self.threads().begin_load(key, TypeId::of::<E>()),
-        };
-        match begun {
+        if let Some(memory) = &self.memory {
+            let miss = miss.unwrap_or_else(|| self.engine.unknown_miss(&key));
+            // Changed where it is: it is moved only to the general path.
+            let mut begun = self.engine.load_now(miss, &Borrowed::<K, K>::new(&key));
+            if let Some(load) = &mut begun {
+                let (value, options) =
+                    load.call(loader).parts().map_err(|error| fail_now(load, &key, error))?;
+                let rest = if options.is_unset() { load.finish(&**memory, key, &value) } else { Some(key) };
+                let Some(key) = rest else { return Ok(value) };
+                return Ok(match begun {
+                    Some(load) => store(load.into_load(Key::new(key)), value, options),
+                    None => value,
+                });
+            }
+        }
+        match self.threads().begin_load(Key::new(key), TypeId::of::<E>()) {
             Begun::Value(value) => Ok(typed(value)),
             Begun::Failed(error) => Err(typed_error(error)),
-            Begun::Load(mut load) => match load.call(loader).parts() {
-                Ok((value, options)) => {
-                    if let Some(memory) = &self.memory
-                        && load.finish_at_once(&**memory, &value, &options)
-                    {
-                        return Ok(value);
-                    }
-                    let value = Value::new(value);
-                    load.finish(value.clone(), options);
-                    Ok(typed(value))
-                }
+            Begun::Load(load) => match load.call(loader).parts() {
+                Ok((value, options)) => Ok(store(load, value, options)),
                 Err(error) => Err(fail(load, error)),
             },
         }
@@ -266,6 +282,22 @@ where
         };
         watched(watch.clone(), Box::pin(call)).await
     }
+}
+
+fn store<V: Clone + Send + Sync + 'static>(load: Load, value: V, options: EntryOptions) -> V {
+    let value = Value::new(value);
+    load.finish(value.clone(), options);
+    typed(value)
+}
+
+fn fail_now<K, E>(load: &mut LoadNow<'_>, key: &K, error: E) -> Arc<E>
+where
+    K: Eq + 'static,
+    E: Send + Sync + 'static,
+{
+    let error = AnyError::new(error);
+    load.fail(key, &error);
+    typed_error(error)
 }
 
 fn fail<E: Send + Sync + 'static>(load: Load, error: E) -> Arc<E> {

@@ -293,6 +293,7 @@ impl LiveEntryMeta {
     }
 
     /// The time from which on the entry is absent or stale.
+    #[inline]
     pub fn until(&self) -> Time {
         let deadline = self.deadline.load(Ordering::Relaxed);
         Time::from_millis(deadline.min(self.idle_deadline.load(Ordering::Relaxed)))

@@ -55,6 +55,13 @@ pub trait Memory: Send + Sync {
         self.contains(key)
     }
 
+    /// As [`contains_hashed`](Self::contains_hashed), after a miss that saw this number of
+    /// [`changes`](crate::memory::Miss::changes).
+    fn contains_since(&self, key: Hashed<&dyn AnyForm>, changes: u64) -> bool {
+        let _unknown = changes;
+        self.contains_hashed(key)
+    }
+
     /// Stores a record; returns false if it alone exceeds the limit.
     fn insert(&self, key: Key, record: Record<Value>) -> bool;
 

@@ -91,12 +91,22 @@ const TAKEN_OVER: u8 = 2;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
+/// Returns the id of a flight that begins now.
+pub(super) fn next_id() -> u64 {
+    NEXT_ID.fetch_add(1, Ordering::Relaxed)
+}
+
 impl Flight {
     pub(crate) fn new(start: Start) -> Self {
+        Self::begun(next_id(), start, Instant::now())
+    }
+
+    /// Creates a flight that has begun with this id.
+    pub(super) fn begun(id: u64, start: Start, began: Instant) -> Self {
         Self {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            id,
             start,
-            began: Instant::now(),
+            began,
             hold: AtomicU8::new(LED),
             stale: OnceLock::new(),
             lease: Mutex::new(LeaseGuard::NONE),

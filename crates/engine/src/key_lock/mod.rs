@@ -26,6 +26,7 @@ mod write_order;
 
 pub(crate) mod flight;
 pub(crate) mod reentrancy;
+pub(crate) mod unjoined;
 pub(crate) mod wait_graph;
 
 use std::future::{Future, poll_fn};
@@ -44,6 +45,7 @@ use smallvec::SmallVec;
 pub(crate) use self::leader::FlightLeader;
 pub(crate) use self::now::ClaimNow;
 use self::shard::{Inner, Shard};
+use self::unjoined::Unjoined;
 use self::write_order::WriteOrder;
 pub(crate) use self::write_order::{Caller, WriteTurn};
 use crate::key_lock::flight::{Flight, Start};
@@ -78,6 +80,8 @@ struct State {
     holder: Option<Holder>,
     /// The loads in progress, by key.
     flights: Flights,
+    /// A load in progress whose flight is made when a caller joins it.
+    unjoined: Option<Unjoined>,
 }
 
 impl State {
@@ -90,6 +94,7 @@ impl State {
             turns: WriteOrder::default(),
             holder: None,
             flights: Flights::new(),
+            unjoined: None,
         }
     }
 
@@ -103,7 +108,7 @@ impl State {
     #[must_use]
     fn supersede(&mut self) -> Flights {
         self.epoch += 1;
-        std::mem::take(&mut self.flights)
+        self.take_flights()
     }
 
     /// Undoes [`supersede`](Self::supersede), unless a later write has superseded the flights too. While the
@@ -200,7 +205,10 @@ impl KeyLocks {
     /// Removes a flight from its key lock: the next caller leads a flight of its own.
     pub(crate) fn forget(&self, hash: u64, flight: &Arc<Flight>) {
         let mut inner = self.shard(hash).lock();
-        let on_gate = inner.states.get_mut(&hash).and_then(|state| state.remove(flight));
+        let on_gate = inner.states.get_mut(&hash).and_then(|state| {
+            let removed = state.remove(flight)?;
+            state.close_unjoined(removed)
+        });
         drop(inner);
         drop(on_gate);
     }
@@ -297,6 +305,9 @@ impl KeyLocks {
         }
         if let Some((_, flight)) = state.flights.iter().find(|(held, _)| *held == key) {
             let flight = Arc::clone(flight);
+            return Admission::Join(key, flight);
+        }
+        if let Some(flight) = state.join_unjoined(&key, start.stamp) {
             return Admission::Join(key, flight);
         }
         let flight = Arc::new(Flight::new(start));

@@ -17,6 +17,13 @@ pub(crate) struct LockedNow<'a> {
     _superseded: Flights,
 }
 
+impl<'a> LockedNow<'a> {
+    /// A key lock whose mutex is held. Nothing in progress was superseded.
+    pub(super) fn new(inner: Locked<'a>) -> Self {
+        Self { _inner: inner, _superseded: Flights::new() }
+    }
+}
+
 /// The outcome of [`FlightLeader::claim_now`].
 pub(crate) enum ClaimNow<'a> {
     /// The value may be stored under this key.
@@ -64,7 +71,7 @@ impl FlightLeader {
         }
         self.has_left = true;
         match self.key.take() {
-            Some(key) => ClaimNow::Granted(LockedNow { _inner: inner, _superseded: Flights::new() }, key),
+            Some(key) => ClaimNow::Granted(LockedNow::new(inner), key),
             // The key was taken by an earlier claim.
             None => ClaimNow::Superseded,
         }

@@ -31,9 +31,16 @@ impl LoadSpan {
 
     /// As [`start`](Self::start), for a load that was counted and is about to run since a moment just now.
     pub(crate) fn counted(engine: &Arc<Engine>, started: Instant) -> Self {
-        let cache = engine.lifecycle.name();
-        let span = tracing::debug_span!(target: "larder", "larder.load", cache, key = Empty, outcome = Empty);
-        Self { engine: Arc::clone(engine), started, took: None, key: None, span }
+        Self { engine: Arc::clone(engine), started, took: None, key: None, span: load_span(engine) }
+    }
+
+    /// Goes on with a run that was counted, and that began and may have ended.
+    pub(crate) fn going_on(
+        engine: &Arc<Engine>,
+        (started, took): (Instant, Option<Duration>),
+        span: Span,
+    ) -> Self {
+        Self { engine: Arc::clone(engine), started, took, key: None, span }
     }
 
     /// Records the key of the flight in the span: its digest, or its hash in this process if keys
@@ -74,16 +81,34 @@ impl LoadSpan {
 
 impl Drop for LoadSpan {
     fn drop(&mut self) {
-        if self.took.is_none() {
-            self.engine.counters.load_failures.increment();
-        }
-        self.span.record("outcome", if self.took.is_none() { "failed" } else { "loaded" });
-        let time = self.took.unwrap_or_else(|| self.started.elapsed());
-        self.engine.counters.load_times.record(time);
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.engine.counters.hot.add([(HotCount::LoadNanos, nanos)]);
+        let time = count_load(&self.engine, &self.span, (self.started, self.took));
         if let (Some(observer), Some(key)) = (self.engine.observer(), &self.key) {
             observer.loaded(key, time);
         }
     }
+}
+
+/// Creates the span of a load.
+pub(crate) fn load_span(engine: &Engine) -> Span {
+    let cache = engine.lifecycle.name();
+    tracing::debug_span!(target: "larder", "larder.load", cache, key = Empty, outcome = Empty)
+}
+
+/// Counts a run that ends now, or has ended after a time if it succeeded. Returns how long it took.
+pub(crate) fn count_load(
+    engine: &Engine,
+    span: &Span,
+    (started, took): (Instant, Option<Duration>),
+) -> Duration {
+    if took.is_none() {
+        engine.counters.load_failures.increment();
+    }
+    if !span.is_disabled() {
+        span.record("outcome", if took.is_none() { "failed" } else { "loaded" });
+    }
+    let time = took.unwrap_or_else(|| started.elapsed());
+    engine.counters.load_times.record(time);
+    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    engine.counters.hot.add([(HotCount::LoadNanos, nanos)]);
+    time
 }

@@ -1,5 +1,6 @@
 //! Loading with a loader that the caller runs: one flight per key, shared by all callers.
 
+pub(crate) mod at_once;
 pub(crate) mod backoff;
 pub(crate) mod detached;
 pub(crate) mod flight_wait;

@@ -39,6 +39,12 @@ impl Timeline {
     pub(crate) fn now(&self) -> Time {
         let shown = self.shown();
         let seen = self.seen.load(Ordering::Relaxed);
+        if shown == seen { Time::from_millis(shown) } else { self.moved(shown, seen) }
+    }
+
+    /// Returns the current time, if the clock shows another one than the latest that was returned.
+    #[inline(never)]
+    fn moved(&self, shown: u64, seen: u64) -> Time {
         if shown > seen {
             self.seen.fetch_max(shown, Ordering::Relaxed);
         } else if seen - shown >= TOLERATED_MS {

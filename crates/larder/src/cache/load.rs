@@ -40,9 +40,9 @@ where
     #[doc(alias = "or_insert_with")]
     #[doc(alias = "get_or_insert_with")]
     pub fn get_with(&self, key: K, loader: impl FnOnce() -> V) -> V {
-        match self.inner.hit(&key) {
-            Some(value) => value,
-            None => infallible(self.inner.load_in_thread(key, || Ok::<_, Infallible>(loader()))),
+        match self.inner.hit_or_miss(&key) {
+            Ok(value) => value,
+            Err(miss) => infallible(self.inner.load_in_thread((key, miss), || Ok::<_, Infallible>(loader()))),
         }
     }
 
@@ -66,9 +66,9 @@ where
     where
         E: Send + Sync + 'static,
     {
-        match self.inner.hit(&key) {
-            Some(value) => Ok(value),
-            None => self.inner.load_in_thread(key, loader),
+        match self.inner.hit_or_miss(&key) {
+            Ok(value) => Ok(value),
+            Err(miss) => self.inner.load_in_thread((key, miss), loader),
         }
     }
 
@@ -100,10 +100,10 @@ where
         Q: Lookup<K> + Sync + ?Sized,
         K: Clone,
     {
-        match self.inner.hit(key) {
-            Some(value) => value,
-            None => infallible(
-                self.inner.load_in_thread(key.with_key(K::clone), || Ok::<_, Infallible>(loader())),
+        match self.inner.hit_or_miss(key) {
+            Ok(value) => value,
+            Err(miss) => infallible(
+                self.inner.load_in_thread((key.with_key(K::clone), miss), || Ok::<_, Infallible>(loader())),
             ),
         }
     }
@@ -123,9 +123,9 @@ where
         K: Clone,
         E: Send + Sync + 'static,
     {
-        match self.inner.hit(key) {
-            Some(value) => Ok(value),
-            None => self.inner.load_in_thread(key.with_key(K::clone), loader),
+        match self.inner.hit_or_miss(key) {
+            Ok(value) => Ok(value),
+            Err(miss) => self.inner.load_in_thread((key.with_key(K::clone), miss), loader),
         }
     }
 

@@ -176,7 +176,7 @@ where
     let Some(recording) = recording else { return };
     let handle = recording.handle;
     let (key, load) = recording.complete();
-    if handle.cache().inner.load_in_thread(key, load).is_ok() {
+    if handle.cache().inner.load_in_thread((key, None), load).is_ok() {
         handle.stored();
     }
 }

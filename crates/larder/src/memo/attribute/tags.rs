@@ -76,7 +76,7 @@ where
         ran = true;
         load()
     };
-    let outcome = handle.cache().inner.load_in_thread(key, loader);
+    let outcome = handle.cache().inner.load_in_thread((key, None), loader);
     if ran && outcome.is_ok() {
         handle.stored();
     }

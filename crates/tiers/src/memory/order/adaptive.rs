@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 
 use super::history::History;
 use super::lists::Lists;
-use super::slots::Slots;
+use super::slots::{NONE, Slots};
 use super::{USES_MAX, Uses};
 
 const WINDOW: usize = 0;
@@ -118,7 +118,10 @@ impl Adaptive {
 
     #[inline]
     pub(super) fn victim(&mut self, slots: &mut Slots, keep: Option<u32>, uses: &dyn Uses) -> Option<u32> {
-        let slot = self.choose(slots, keep, uses)?;
+        let slot = self.choose(slots, keep.unwrap_or(NONE), uses);
+        if slot == NONE {
+            return None;
+        }
         // The insert counts as a use too, once the entry leaves the window.
         let insert = u8::from(usize::from(slots.get(slot).list) == WINDOW);
         let frequency = self.frequency(slots, slot) + insert;
@@ -127,14 +130,14 @@ impl Adaptive {
         Some(slot)
     }
 
-    /// Chooses an entry whose uses are part of its frequency.
-    fn choose(&mut self, slots: &mut Slots, keep: Option<u32>, uses: &dyn Uses) -> Option<u32> {
-        loop {
-            let last = self.queues.last(slots, WINDOW, keep);
-            let slot = match last {
-                Some(slot) if self.queues.weight(WINDOW) > self.share => slot,
-                _ => return self.coldest(slots, keep, uses).or_else(|| self.refreshed(slots, last, uses)),
-            };
+    /// Chooses an entry whose uses are part of its frequency. Here and below, [`NONE`] is no entry.
+    fn choose(&mut self, slots: &mut Slots, keep: u32, uses: &dyn Uses) -> u32 {
+        let (slot, is_candidate) = loop {
+            let end = self.queues.end(WINDOW);
+            let slot = if end == keep && end != NONE { slots.get(end).prev } else { end };
+            if slot == NONE || self.queues.weight(WINDOW) <= self.share {
+                break (slot, false);
+            }
             // The share has become smaller: the main queue gets the rest without a contest. This does not
             // depend on the budget, since a shard may hold a little less than its part of it.
             let is_excess = self.queues.weight(WINDOW) - u64::from(slots.weight(slot)) > self.share;
@@ -142,7 +145,7 @@ impl Adaptive {
                 let used = uses.uses(slot);
                 self.refresh(slots, slot, uses);
                 if !is_excess && used < 2 {
-                    return Some(slot);
+                    return slot;
                 }
                 self.enter_main(slots, slot);
                 continue;
@@ -153,18 +156,16 @@ impl Adaptive {
             } else if used || is_excess {
                 self.enter_main(slots, slot);
             } else {
-                return Some(self.contest(slots, slot, keep, uses));
+                break (slot, true);
             }
-        }
-    }
-
-    /// Returns the candidate at the end of the window, or the main-queue entry that it replaces. The
-    /// candidate enters the main queue when it is examined again: a large one must win against all entries
-    /// that have to leave for it.
-    fn contest(&mut self, slots: &mut Slots, candidate: u32, keep: Option<u32>, uses: &dyn Uses) -> u32 {
+        };
         match self.coldest(slots, keep, uses) {
-            Some(coldest) if self.is_denser(slots, candidate, coldest) => coldest,
-            _ => candidate,
+            NONE if is_candidate => slot,
+            NONE => self.refreshed(slots, slot, uses),
+            // The candidate enters the main queue when it is examined again: a large one must win against all
+            // entries that have to leave for it.
+            coldest if is_candidate && !self.is_denser(slots, slot, coldest) => slot,
+            coldest => coldest,
         }
     }
 
@@ -177,14 +178,14 @@ impl Adaptive {
 
     /// The entry that the main queue evicts next.
     #[inline]
-    fn coldest(&mut self, slots: &mut Slots, keep: Option<u32>, uses: &dyn Uses) -> Option<u32> {
+    fn coldest(&mut self, slots: &mut Slots, keep: u32, uses: &dyn Uses) -> u32 {
         loop {
-            let slot = self.queues.back(MAIN)?;
-            if Some(slot) == keep && self.queues.len(MAIN) == 1 {
-                return None;
+            let slot = self.queues.end(MAIN);
+            if slot == NONE || slot == keep && self.queues.len(MAIN) == 1 {
+                return NONE;
             }
-            if Some(slot) != keep && !self.refresh(slots, slot, uses) {
-                return Some(slot);
+            if slot != keep && !self.refresh(slots, slot, uses) {
+                return slot;
             }
             self.queues.move_to_front(slots, MAIN, slot);
         }
@@ -196,10 +197,11 @@ impl Adaptive {
         self.set_frequency(slots, slot, frequency + 1);
     }
 
-    fn refreshed(&mut self, slots: &mut Slots, slot: Option<u32>, uses: &dyn Uses) -> Option<u32> {
-        slot.inspect(|slot| {
-            self.refresh(slots, *slot, uses);
-        })
+    fn refreshed(&mut self, slots: &mut Slots, slot: u32, uses: &dyn Uses) -> u32 {
+        if slot != NONE {
+            self.refresh(slots, slot, uses);
+        }
+        slot
     }
 
     /// Adds the uses of `slot` to its frequency. Returns whether there were any.

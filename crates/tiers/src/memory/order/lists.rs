@@ -42,6 +42,12 @@ impl<const N: usize> Lists<N> {
         if Some(last) == keep { before(slots, last) } else { Some(last) }
     }
 
+    /// The slot at the back, or [`NONE`].
+    #[inline]
+    pub(super) fn end(&self, list: usize) -> u32 {
+        self.ends[list].back
+    }
+
     pub(super) fn len(&self, list: usize) -> u32 {
         self.ends[list].len
     }

@@ -44,13 +44,13 @@ impl<K, V> Gone<K, V> {
 /// The entries that left in one call. Most calls have at most one.
 pub(super) struct Leaving<K, V> {
     first: Option<Gone<K, V>>,
-    rest: Vec<Gone<K, V>>,
+    rest: Option<Vec<Gone<K, V>>>,
 }
 
 impl<K, V> Default for Leaving<K, V> {
     #[inline]
     fn default() -> Self {
-        Self { first: None, rest: Vec::new() }
+        Self { first: None, rest: None }
     }
 }
 
@@ -59,21 +59,20 @@ impl<K, V> Leaving<K, V> {
     pub(super) fn push(&mut self, gone: Gone<K, V>) {
         match &self.first {
             None => self.first = Some(gone),
-            Some(_) => self.rest.push(gone),
+            Some(_) => self.rest.get_or_insert_default().push(gone),
         }
     }
 
     /// Takes all entries.
     #[inline]
     pub(super) fn take(&mut self) -> Self {
-        let rest = if self.rest.is_empty() { Vec::new() } else { std::mem::take(&mut self.rest) };
-        Self { first: self.first.take(), rest }
+        Self { first: self.first.take(), rest: self.rest.take() }
     }
 
     /// Whether exactly one entry left.
     #[inline]
     pub(super) fn is_one(&self) -> bool {
-        self.first.is_some() && self.rest.is_empty()
+        self.first.is_some() && self.rest.is_none()
     }
 
     /// Drops the first entry that left.
@@ -84,24 +83,24 @@ impl<K, V> Leaving<K, V> {
 
     /// The entry that left last.
     pub(super) fn last(&mut self) -> Option<&mut Gone<K, V>> {
-        self.rest.last_mut().or(self.first.as_mut())
+        self.rest.as_mut().and_then(|rest| rest.last_mut()).or(self.first.as_mut())
     }
 
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.first.is_none() && self.rest.is_empty()
+        self.first.is_none() && self.rest.as_ref().is_none_or(Vec::is_empty)
     }
 
     /// Drops everything where it is.
     pub(super) fn clear(&mut self) {
         self.first = None;
-        while let Some(gone) = self.rest.pop() {
+        while let Some(gone) = self.pop() {
             drop(gone);
         }
     }
 
     pub(super) fn pop(&mut self) -> Option<Gone<K, V>> {
-        self.first.take().or_else(|| self.rest.pop())
+        self.first.take().or_else(|| self.rest.as_mut()?.pop())
     }
 }
 
@@ -127,13 +126,13 @@ impl<K, V> Waiting<K, V> {
     pub(super) fn add(&self, leaving: &mut Leaving<K, V>) {
         let mut queue = self.queue.lock();
         queue.extend(leaving.first.take());
-        queue.append(&mut leaving.rest);
+        queue.extend(leaving.rest.take().into_iter().flatten());
         self.is_any.store(true, Release);
     }
 
     pub(super) fn take(&self, leaving: &mut Leaving<K, V>) {
         let mut queue = self.queue.lock();
-        leaving.rest.append(&mut queue);
+        leaving.rest.get_or_insert_default().append(&mut queue);
         self.is_any.store(false, Release);
     }
 }

@@ -228,6 +228,12 @@ impl dyn Lanes + '_ {
         self.at(self.common().lane_of(hash)).shard.read().find_any(hash as u32, key).is_some()
     }
 
+    /// Whether there is an entry of a key that the shard lacked when it had made this number of changes.
+    pub(super) fn contains_since(&self, Hashed { hash, key }: Hashed<&dyn AnyForm>, changes: u64) -> bool {
+        let shard = self.at(self.common().lane_of(hash)).shard.read();
+        shard.core.changes() != changes && shard.find_any(hash as u32, key).is_some()
+    }
+
     pub(super) fn contains(&self, key: &dyn AnyForm) -> bool {
         self.contains_hashed(Hashed { hash: self.common().hash(key), key })
     }
@@ -378,6 +384,10 @@ impl Memory for ErasedStore {
 
     fn contains_hashed(&self, key: Hashed<&dyn AnyForm>) -> bool {
         self.0.contains_hashed(key)
+    }
+
+    fn contains_since(&self, key: Hashed<&dyn AnyForm>, changes: u64) -> bool {
+        self.0.contains_since(key, changes)
     }
 
     fn insert(&self, key: Key, record: Record<Value>) -> bool {

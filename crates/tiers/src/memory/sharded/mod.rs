@@ -10,6 +10,7 @@
 
 mod budget;
 mod dismissal;
+mod facts;
 mod lanes;
 mod node;
 mod sampler;

@@ -5,7 +5,6 @@ use std::mem::needs_drop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-use larder_core::clock::Time;
 use larder_core::entry_meta::LiveEntryMeta;
 use larder_core::erased::Value;
 use larder_core::memory::{DepartureCause, Record};
@@ -135,18 +134,12 @@ pub(super) struct Node<K, V> {
     pub(super) stamp: u64,
 }
 
-/// What only a look at the whole record needs.
-pub(super) struct ColdFacts {
-    pub(super) created: Time,
-    pub(super) terms: Option<Arc<LiveEntryMeta>>,
-}
-
 /// What code that is not generic over keys and values knows of a node.
 #[derive(Clone, Copy)]
 pub(super) struct Head {
     /// The invalidation sequence number at which its load began.
     pub(super) stamp: u64,
-    /// Whether the entry has metadata, which is among its [`ColdFacts`].
+    /// Whether the entry has metadata, which is among the [`Facts`](super::facts::Facts).
     pub(super) has_terms: bool,
     /// False if the entry records that there is no value.
     pub(super) has_value: bool,
@@ -154,7 +147,7 @@ pub(super) struct Head {
 }
 
 impl<K, V> Node<K, V> {
-    /// Whether the entry has metadata, which is among its [`ColdFacts`].
+    /// Whether the entry has metadata, which is among the [`Facts`](super::facts::Facts).
     #[inline]
     pub(super) fn has_terms(&self) -> bool {
         self.value.marks().has_terms
@@ -238,8 +231,8 @@ pub(super) trait AnyNodes: Uses + Send + Sync {
     /// [`clones_in_place`] knows.
     fn value(&self, slot: u32) -> Option<Value>;
 
-    /// Moves a node to those that leave; returns whether there was one.
-    fn leave(&mut self, slot: u32, facts: &mut ColdFacts, leave: Leave) -> bool;
+    /// Moves a node with its metadata to those that leave; returns whether there was one.
+    fn leave(&mut self, slot: u32, terms: Option<Arc<LiveEntryMeta>>, leave: Leave) -> bool;
 
     /// Adds the metadata of a replaced record to what left last.
     fn leave_terms(&mut self, terms: Arc<LiveEntryMeta>);
@@ -279,9 +272,13 @@ where
         }
     }
 
-    fn leave(&mut self, slot: u32, facts: &mut ColdFacts, Leave { weight, cause }: Leave) -> bool {
+    fn leave(
+        &mut self,
+        slot: u32,
+        terms: Option<Arc<LiveEntryMeta>>,
+        Leave { weight, cause }: Leave,
+    ) -> bool {
         let Some(node) = self.slab.take(slot) else { return false };
-        let terms = if node.has_terms() { facts.terms.take() } else { None };
         self.leaving.push(Gone { node, terms, weight, cause });
         true
     }
@@ -318,6 +315,5 @@ mod tests {
         assert_eq!(size_of::<Option<Node<u64, Arc<u64>>>>(), 32);
         assert_eq!(size_of::<Option<Node<u64, u64>>>(), 32);
         assert_eq!(size_of::<Option<Node<u64, String>>>(), 48, "where a value may be held in place");
-        assert_eq!(size_of::<ColdFacts>(), 16);
     }
 }

@@ -4,19 +4,21 @@
 //! nodes by [`AnyNodes`].
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use larder_core::clock::Time;
-use larder_core::entry_meta::Freshness;
+use larder_core::entry_meta::{Freshness, LiveEntryMeta};
 use larder_core::erased::AnyForm;
 use larder_core::key::Equivalent;
 use larder_core::memory::{DepartureCause, Lifespan, Lifetimes, Record, Removed};
 use larder_core::tier::EntryVersion;
 
 use super::budget::Account;
+use super::facts::Facts;
 use super::lanes::Common;
-use super::node::{AnyNodes, ColdFacts, Head, Leave, Node, Nodes};
+use super::node::{AnyNodes, Head, Leave, Node, Nodes};
 use super::table::SlotTable;
 use super::timers::Timers;
 use crate::memory::Policy;
@@ -51,13 +53,14 @@ pub(super) struct ShardCore {
     /// Every slot number is lower.
     slots: u32,
     /// By slot, as the nodes are.
-    facts: Vec<ColdFacts>,
+    facts: Facts,
     order: Order,
     timers: Timers,
     /// The versions of the entries that have one: those whose home tier is shared.
     versions: HashMap<u32, EntryVersion, FixedState>,
-    /// Number of entries that the policy chose, since the store was made.
+    /// Number of entries that the policy chose, and of records that were stored, since the store was made.
     evictions: u64,
+    changes: u64,
     /// Entries past their deadline that may still be served as stale, the oldest first. They are evicted
     /// before fresh ones. May contain slots that were removed or rewritten since.
     stale: VecDeque<u32>,
@@ -90,11 +93,12 @@ impl ShardCore {
             table: SlotTable::default(),
             free: Vec::new(),
             slots: 0,
-            facts: Vec::new(),
+            facts: Facts::default(),
             order: Order::new(policy, budget),
             timers: Timers::default(),
             versions: HashMap::default(),
             evictions: 0,
+            changes: 0,
             stale: VecDeque::new(),
             unsearched: 0,
             searched_for: 0,
@@ -104,6 +108,12 @@ impl ShardCore {
     /// Number of entries that the policy chose, since the store was made.
     pub(super) fn evictions(&self) -> u64 {
         self.evictions
+    }
+
+    /// Number of records that were stored.
+    #[inline]
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// The version of an entry in its home, if it has one.
@@ -172,7 +182,7 @@ impl ShardCore {
     #[inline]
     pub(super) fn lifespan(&self, slot: u32, stamp: u64, has_terms: bool) -> Lifespan<'_> {
         // The facts are in another cache line.
-        let terms = if has_terms { self.facts[slot as usize].terms.as_deref() } else { None };
+        let terms = if has_terms { self.facts.terms(slot).map(|terms| &**terms) } else { None };
         Lifespan { stamp, terms }
     }
 
@@ -187,9 +197,9 @@ impl ShardCore {
     /// The record in a slot, without its value.
     pub(super) fn record<T>(&self, slot: u32, head: Head) -> Record<T> {
         let OrderEntry { weight, cost, .. } = self.order.entry(slot);
-        let ColdFacts { created, terms } = &self.facts[slot as usize];
+        let (created, terms) = (self.facts.created(slot), self.facts.terms(slot).cloned());
         let (stamp, home, checked) = (head.stamp, head.home, self.version(slot));
-        Record { value: None, created: *created, stamp, terms: terms.clone(), weight, home, checked, cost }
+        Record { value: None, created, stamp, terms, weight, home, checked, cost }
     }
 
     /// Counts a miss of a key.
@@ -214,7 +224,8 @@ impl ShardCore {
             self.detach(slot, cause, (nodes, &mut context.account));
         }
         nodes.reset();
-        (self.table, self.free, self.slots, self.facts) = (SlotTable::default(), Vec::new(), 0, Vec::new());
+        (self.table, self.free, self.slots, self.facts) =
+            (SlotTable::default(), Vec::new(), 0, Facts::default());
         self.versions = HashMap::default();
         self.order.clear();
         self.timers.clear();
@@ -234,13 +245,10 @@ impl ShardCore {
         }
         let stale =
             if self.stale.is_empty() { None } else { self.next_stale(keep, nodes, context.lifetimes) };
-        let victim = match stale {
-            Some(slot) => {
-                self.order.remove(slot);
-                Some(slot)
-            }
-            None => self.order.victim(keep, nodes),
-        };
+        if let Some(slot) = stale {
+            self.order.remove(slot);
+        }
+        let victim = stale.or_else(|| self.order.victim(keep, nodes));
         let evicted = Some(DepartureCause::Evicted);
         let is_gone = victim.is_some_and(|slot| self.detach(slot, evicted, (nodes, &mut context.account)));
         self.evictions += u64::from(is_gone);
@@ -376,7 +384,7 @@ impl ShardCore {
 
     /// Removes a node from the table, the timers and the accounting. The caller has removed it from the
     /// order. Returns whether there was one.
-    #[inline]
+    #[inline(always)]
     fn detach(
         &mut self,
         slot: u32,
@@ -384,7 +392,7 @@ impl ShardCore {
         (nodes, account): (&mut dyn AnyNodes, &mut Account<'_>),
     ) -> bool {
         let OrderEntry { hash, weight, .. } = self.order.entry(slot);
-        if !nodes.leave(slot, &mut self.facts[slot as usize], Leave { weight, cause }) {
+        if !nodes.leave(slot, self.facts.take_terms(slot), Leave { weight, cause }) {
             return false;
         }
         self.free.push(slot);
@@ -427,19 +435,19 @@ impl ShardCore {
         common: &Common,
     ) {
         let mut context = common.context();
+        self.changes += 1;
         let terms = record.terms.take();
         let has_terms = terms.is_some();
-        let facts = ColdFacts { created: record.created, terms };
+        let former = self.facts.set(slot, record.created, terms);
         match new {
             Some(hash) => {
-                self.set_facts(slot, facts);
                 let entry = OrderEntry { hash, weight: record.weight, cost: record.cost };
                 self.order.insert(slot, entry, nodes);
                 let order = &self.order;
                 self.table.insert(hash, slot, |slot| order.hash(slot));
                 context.account.add(record.weight);
             }
-            None => self.replaced(slot, (facts, record), nodes, &mut context.account),
+            None => self.replaced(slot, (former, record), nodes, &mut context.account),
         }
         if has_terms {
             self.schedule(slot, context.lifetimes.now(), nodes);
@@ -461,31 +469,16 @@ impl ShardCore {
     fn replaced(
         &mut self,
         slot: u32,
-        (facts, record): (ColdFacts, &Record<()>),
+        (former, record): (Option<Arc<LiveEntryMeta>>, &Record<()>),
         nodes: &mut dyn AnyNodes,
         account: &mut Account<'_>,
     ) {
-        let former = std::mem::replace(&mut self.facts[slot as usize], facts);
-        if let Some(terms) = former.terms {
+        if let Some(terms) = former {
             nodes.leave_terms(terms);
         }
         let former_weight = self.order.replaced(slot, (record.weight, record.cost), nodes);
         account.reweigh(former_weight, record.weight);
         self.timers.cancel(slot);
-    }
-
-    fn set_facts(&mut self, slot: u32, facts: ColdFacts) {
-        match self.facts.get_mut(slot as usize) {
-            Some(place) => *place = facts,
-            // Slots are given in order.
-            None => {
-                if self.facts.len() == self.facts.capacity() {
-                    // By an eighth, as the slots of the order.
-                    self.facts.reserve_exact((self.facts.len() / 8).max(8));
-                }
-                self.facts.push(facts);
-            }
-        }
     }
 
     /// Removes the entry in a slot. Returns the metadata of its record.
@@ -495,10 +488,9 @@ impl ShardCore {
         nodes: &mut dyn AnyNodes,
         context: &mut Context<'_>,
     ) -> Option<Removed> {
-        let head = nodes.head(slot)?;
-        let terms = if head.has_terms { self.facts[slot as usize].terms.clone() } else { None };
+        let Head { stamp, has_value, .. } = nodes.head(slot)?;
         let removed =
-            Removed { stamp: head.stamp, terms, checked: self.version(slot), has_value: head.has_value };
+            Removed { stamp, terms: self.facts.terms(slot).cloned(), checked: self.version(slot), has_value };
         self.order.remove(slot);
         self.detach(slot, None, (nodes, &mut context.account));
         Some(removed)

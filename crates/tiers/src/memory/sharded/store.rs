@@ -7,7 +7,7 @@ use larder_core::Result;
 use larder_core::erased::{Borrowed, Key, Value};
 use larder_core::key::Equivalent;
 use larder_core::memory::{
-    Bounds, Hashed, Lifespan, Lifetimes, MemoryStore, NotRemoved, Permit, Record, Removed, StoreFacts,
+    Bounds, Hashed, Lifespan, Lifetimes, MemoryStore, Miss, NotRemoved, Permit, Record, Removed, StoreFacts,
 };
 use larder_core::tier::{EntryVersion, TierKind, Usage};
 use parking_lot::RwLockWriteGuard;
@@ -190,26 +190,38 @@ where
         key: &Q,
         fresh: impl Fn(Lifespan<'_>) -> bool,
     ) -> Option<V> {
+        self.value_or_miss(key, fresh).ok()
+    }
+
+    #[inline]
+    fn value_or_miss<Q: Hash + Equivalent<K> + ?Sized>(
+        &self,
+        key: &Q,
+        fresh: impl Fn(Lifespan<'_>) -> bool,
+    ) -> std::result::Result<V, Option<Miss>> {
         let hash = self.common.hasher.hash_one(key);
         if self.common.moves_on_hit || self.common.sampler.takes(hash) {
-            return self.value_hashed((hash, key), &mut |life, _| fresh(life));
+            let value = self.value_hashed((hash, key), &mut |life, _| fresh(life));
+            return value.ok_or(Some(Miss { hash, changes: Miss::UNKNOWN }));
         }
         let lane = self.lane(hash);
-        let handle = {
+        let (handle, changes) = {
             let shard = lane.shard.read();
-            shard.find(hash as u32, key).and_then(|(slot, node)| {
-                if node.has_value() && fresh(shard.core.lifespan(slot, node.stamp, node.has_terms())) {
+            match shard.find(hash as u32, key) {
+                Some((slot, node))
+                    if node.has_value() && fresh(shard.core.lifespan(slot, node.stamp, node.has_terms())) =>
+                {
                     node.used();
-                    node.handle()
-                } else {
-                    None
+                    (node.handle(), Miss::UNKNOWN)
                 }
-            })
+                Some(_) => (None, Miss::UNKNOWN),
+                None => (None, shard.core.changes()),
+            }
         };
         if handle.is_none() && self.common.policy == Policy::TinyLfu {
             self.any().note_miss(hash, &Borrowed::<K, Q>::new(key));
         }
-        handle.map(ValueHandle::into_value)
+        handle.map(ValueHandle::into_value).ok_or(Some(Miss { hash, changes }))
     }
 
     fn value_if<Q: Hash + Equivalent<K> + ?Sized>(
