@@ -8,7 +8,7 @@ use larder_core::clock::{Clock, SystemClock};
 use larder_core::memory::Bounds;
 use larder_core::stats::TierCounters;
 use larder_core::tier::Tier;
-use larder_engine::layers::{Breaker, Limit, Observe};
+use larder_engine::layers::{Breaker, Layered, Limit, Observe};
 use larder_testkit::conformance::{self, Subject, TypedMemory};
 use larder_testkit::{HashMapTier, MapStorage, SharedMapStorage, SharedMapTier};
 use larder_tiers::disk::{CROSSOVER_BYTES, DiskOptions, DiskTier};
@@ -20,11 +20,17 @@ fn check(subject: &Subject) {
     conformance::run(subject).assert_all();
     conformance::run(&subject.through_arc()).assert_all();
     conformance::run(&subject.through_box()).assert_all();
+    conformance::run(&subject.wrapped("in each layer", |tier| Box::new(in_each_layer(tier)))).assert_all();
     conformance::run(&subject.wrapped("in all layers", |tier| Box::new(layered(tier)))).assert_all();
 }
 
 /// Wraps a tier in the layers that the engine uses.
 pub(crate) fn layered<T: Tier>(tier: T) -> impl Tier {
+    Layered::new(tier, Arc::default(), &(Arc::new(SystemClock) as Arc<dyn Clock>), Duration::from_secs(60))
+}
+
+/// Wraps a tier in the same layers, each a tier of its own.
+fn in_each_layer<T: Tier>(tier: T) -> impl Tier {
     let counters = Arc::new(TierCounters::default());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let limited = Limit::new(tier, Arc::clone(&counters), Duration::from_secs(60));

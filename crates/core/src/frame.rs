@@ -186,6 +186,11 @@ impl Frame {
         &self.body
     }
 
+    /// The payload, without the head.
+    pub fn into_body(self) -> Bytes {
+        self.body
+    }
+
     /// Bytes of head and body.
     pub fn len(&self) -> usize {
         self.head.len() + self.body.len()

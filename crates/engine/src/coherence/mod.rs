@@ -58,6 +58,9 @@ impl Engine {
     /// Returns the copy of `key` in memory, if it is confirmed.
     #[inline(never)]
     pub(crate) fn confirmed(&self, key: &dyn AnyLookup) -> Option<Record<Value>> {
+        if self.memory_weight_max == 0 {
+            return None;
+        }
         self.confirmed_by(|| self.memory.get(key))
     }
 

@@ -60,7 +60,7 @@ impl Engine {
                         let engine = Arc::clone(self);
                         let moved = async move { engine.move_from_first((&key, hash), to).await };
                         // If that fails, the entry stays where it is.
-                        let _moved = self.drive::<W, _>(true, moved).await;
+                        let _moved = Box::pin(self.drive::<W, _>(true, moved)).await;
                         return Ok(Some(found));
                     }
                     Err(refusal) => FirstAnswer::Refused(refusal),
@@ -72,7 +72,9 @@ impl Engine {
             return Ok(read.fall_back(&Walk::of_quiet(self, stack, (&key, hash))));
         }
         let engine = Arc::clone(self);
-        self.drive::<W, _>(true, async move { engine.read_on(&key, hash, read, answer).await }).await?
+        // On the heap: most look-ups do not come here, and each has this future in its own.
+        let rest = self.drive::<W, _>(true, async move { engine.read_on(&key, hash, read, answer).await });
+        Box::pin(rest).await?
     }
 
     async fn move_from_first(self: &Arc<Self>, key: (&EncodedKey, u64), to: TierKind) {

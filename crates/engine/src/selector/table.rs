@@ -31,26 +31,33 @@ const HEAD_ROOM: u64 = 1 << 10;
 
 impl Selector for Table {
     fn place(&self, facts: &Facts, tiers: &[TierFacts]) -> Placement {
-        let filtered = Filtered::new(facts, tiers);
+        let sets = Sets::new(facts, tiers);
+        let filtered = Filtered::new(facts, &sets);
         let row = row(facts);
-        let order = Order::new(&row, tiers);
         let asked =
             facts.home.and_then(|home| Set::of_kind(tiers, home)).filter(|home| home.meets(filtered.usable));
         let rule = if asked.is_some() { "a hint names this home" } else { row.rule };
+        // Most writes have one tier to go to.
+        let order = match filtered.usable.is_one() {
+            true => Order::of(std::iter::once(filtered.usable)),
+            false => Order::new(&row, &sets, tiers),
+        };
         let Some(home) = asked.or_else(|| order.iter().find(|tier| tier.meets(filtered.allowed))) else {
             return nowhere(&filtered);
         };
-        let alternatives = [filtered.allowed, filtered.unshared]
-            .into_iter()
-            .flat_map(|set| order.iter().filter(move |tier| tier.meets(set) && !tier.meets(home)));
+        let mut alternatives = TierList::default();
+        for set in [filtered.allowed, filtered.unshared] {
+            let others = order.iter().filter(|tier| tier.meets(set) && !tier.meets(home));
+            others.for_each(|tier| alternatives.push(tiers[tier.first()].kind));
+        }
         let home_kind = tiers[home.first()].kind;
         Placement {
             home: home_kind,
             copy_in_memory: home_kind != TierKind::Memory
                 && !home.meets(filtered.mute)
-                && Set::of_kind(tiers, TierKind::Memory).is_some_and(|memory| memory.meets(filtered.usable))
+                && sets.memory.meets(filtered.usable)
                 && copies(facts),
-            alternatives: alternatives.map(|tier| tiers[tier.first()].kind).collect(),
+            alternatives,
             rule,
             warning: if facts.home.is_none() || asked.is_some() {
                 filtered.warning
@@ -69,9 +76,9 @@ struct Order {
 }
 
 impl Order {
-    fn new(row: &Row, tiers: &[TierFacts]) -> Self {
-        let built_in = row.order.iter().filter_map(|kind| Set::of_kind(tiers, *kind));
-        if tiers.iter().all(|tier| tier.position.is_none()) {
+    fn new(row: &Row, sets: &Sets, tiers: &[TierFacts]) -> Self {
+        let built_in = row.order.iter().map(|kind| sets.of_kind(*kind)).filter(|set| *set != Set::EMPTY);
+        if sets.own == Set::EMPTY {
             return Self::of(built_in);
         }
         // Memory stays in front of own tiers where it leads the row, not where it is all that is left of it.
@@ -108,7 +115,7 @@ fn nowhere(filtered: &Filtered) -> Placement {
 }
 
 /// A set of the tiers of a cache: a bit for each position in their list.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Set(u32);
 
 const _: () = assert!(TIERS_MAX < u32::BITS as usize);
@@ -116,9 +123,14 @@ const _: () = assert!(TIERS_MAX < u32::BITS as usize);
 impl Set {
     const EMPTY: Self = Self(0);
 
-    fn of(tiers: &[TierFacts], is_in: impl Fn(&TierFacts) -> bool) -> Self {
-        let bits = tiers.iter().enumerate().map(|(at, tier)| u32::from(is_in(tier)) << at);
-        Self(bits.fold(0, std::ops::BitOr::bitor))
+    /// Adds the tier at this position, if it is in the set.
+    fn add_if(&mut self, is_in: bool, at: usize) {
+        self.0 |= u32::from(is_in) << at;
+    }
+
+    /// Whether the set has exactly one tier.
+    fn is_one(self) -> bool {
+        self.0.is_power_of_two()
     }
 
     /// The set of the tier of this kind.
@@ -139,6 +151,58 @@ impl Set {
     fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
+
+    fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
+
+/// What the tiers are, found in one pass over them.
+#[derive(Default)]
+struct Sets {
+    usable: Set,
+    persistent: Set,
+    shared: Set,
+    mute: Set,
+    memory: Set,
+    disk: Set,
+    files: Set,
+    redis: Set,
+    /// Those that the user brings.
+    own: Set,
+}
+
+impl Sets {
+    fn new(facts: &Facts, tiers: &[TierFacts]) -> Self {
+        let (mut sets, bytes) = (Self::default(), facts.bytes.saturating_add(HEAD_ROOM));
+        for (at, TierFacts { kind, capability, coherent, healthy, position }) in tiers.iter().enumerate() {
+            let has_room = capability.frame_bytes_max >= bytes;
+            sets.usable.add_if(*healthy && capability.stores && has_room, at);
+            sets.persistent.add_if(capability.persistent, at);
+            sets.shared.add_if(capability.shared, at);
+            sets.mute.add_if(!coherent, at);
+            sets.own.add_if(position.is_some(), at);
+            match kind {
+                TierKind::Memory => sets.memory.add_if(true, at),
+                TierKind::Disk => sets.disk.add_if(true, at),
+                TierKind::File => sets.files.add_if(true, at),
+                TierKind::Redis => sets.redis.add_if(true, at),
+                _ => {}
+            }
+        }
+        sets
+    }
+
+    /// The tier of this built-in kind.
+    fn of_kind(&self, kind: TierKind) -> Set {
+        match kind {
+            TierKind::Memory => self.memory,
+            TierKind::Disk => self.disk,
+            TierKind::File => self.files,
+            TierKind::Redis => self.redis,
+            _ => Set::EMPTY,
+        }
+    }
 }
 
 /// The tiers that are left after filtering.
@@ -157,46 +221,36 @@ struct Filtered {
 }
 
 impl Filtered {
-    fn new(facts: &Facts, tiers: &[TierFacts]) -> Self {
-        let usable = Set::of(tiers, |tier| {
-            let room = tier.capability.frame_bytes_max >= facts.bytes.saturating_add(HEAD_ROOM);
-            tier.healthy && tier.capability.stores && room
-        });
+    fn new(facts: &Facts, sets: &Sets) -> Self {
+        let Sets { usable, persistent, shared, mute, files, redis, .. } = *sets;
         // Another process sees an entry only if it is in a file.
         let file_min = if facts.sharing == Sharing::Processes { 0 } else { FILE_BYTES_MIN };
-        let fitting = match facts.bytes >= file_min {
-            true => usable,
-            false => usable.and(Set::of(tiers, |tier| tier.kind != TierKind::File)),
-        };
-        let by = |want: fn(&TierFacts) -> bool| fitting.and(Set::of(tiers, want));
-        let is_shared = || tiers.iter().any(|tier| tier.capability.shared);
+        let fitting = if facts.bytes >= file_min { usable } else { usable.without(files) };
         let beyond_shared = facts.sharing == Sharing::Distributed && facts.class() > SizeClass::Medium;
         let (allowed, warning) = match (facts.sharing, facts.persistence) {
             _ if beyond_shared => {
-                let (allowed, _) = or_all(by(|tier| tier.kind != TierKind::Redis), fitting, "");
+                let (allowed, _) = or_all(fitting.without(redis), fitting, "");
                 (allowed, Some("too large to be distributed: other machines do not see it"))
             }
             // In another tier it could not be told from a later write of another process.
-            (Sharing::Processes, _) if is_shared() => (by(|tier| tier.capability.shared), None),
-            (Sharing::Processes | Sharing::Distributed, _) => or_all(
-                by(|tier| tier.capability.shared),
-                fitting,
-                "no shared tier takes it: others do not see it",
-            ),
+            (Sharing::Processes, _) if shared != Set::EMPTY => (fitting.and(shared), None),
+            (Sharing::Processes | Sharing::Distributed, _) => {
+                or_all(fitting.and(shared), fitting, "no shared tier takes it: others do not see it")
+            }
             (_, Persistence::LongTerm) => {
-                or_all(by(|tier| tier.capability.persistent), fitting, "no tier that persists takes it")
+                or_all(fitting.and(persistent), fitting, "no tier that persists takes it")
             }
             (_, Persistence::Ephemeral) => {
-                let (allowed, _) = or_all(by(|tier| !tier.capability.persistent), fitting, "");
+                let (allowed, _) = or_all(fitting.without(persistent), fitting, "");
                 (allowed, None)
             }
             _ => (fitting, None),
         };
         let unshared = match facts.sharing {
-            Sharing::Distributed => by(|tier| !tier.capability.shared),
+            Sharing::Distributed => fitting.without(shared),
             _ => Set::EMPTY,
         };
-        Self { usable, allowed, mute: Set::of(tiers, |tier| !tier.coherent), unshared, warning }
+        Self { usable, allowed, mute, unshared, warning }
     }
 }
 

@@ -89,13 +89,13 @@ impl TierHandle {
             let is_there = stored.is_some_and(|stored| Dictionary::is_intact(&stored, dictionary.number()));
             if !is_there {
                 self.on_a_thread().await;
-                self.tier.guarded().put(&key, &frame).await?;
+                self.guarded().put(&key, &frame).await?;
             }
             entries += 1;
         }
         if self.dictionary_index().await? != index {
             self.on_a_thread().await;
-            self.tier.guarded().put(&index_key(), &index_entry(index, now)).await?;
+            self.guarded().put(&index_key(), &index_entry(index, now)).await?;
         }
         self.dictionary_entries.store(entries, Ordering::Relaxed);
         Ok(())
@@ -105,7 +105,7 @@ impl TierHandle {
     pub(crate) async fn drop_dictionary(&self, number: u64) {
         self.on_a_thread().await;
         // One that stays takes space, and is evicted in its turn.
-        let _counted = self.tier.guarded().remove(&entry_key(number)).await;
+        let _counted = self.guarded().remove(&entry_key(number)).await;
     }
 
     /// Notes that the tier was cleared.
@@ -121,7 +121,7 @@ impl TierHandle {
             return Ok(None);
         }
         self.on_a_thread().await;
-        self.tier.guarded().get(key).await
+        self.guarded().get(key).await
     }
 
     /// Moves a task to a thread that may block, if the tier blocks.

@@ -80,6 +80,16 @@ impl EncodedPayload {
     pub(crate) fn len(&self) -> u64 {
         self.bytes.len() as u64
     }
+
+    /// Returns the payload, and leaves one without bytes. A clone would allocate.
+    pub(crate) fn take(&mut self) -> Self {
+        Self { bytes: std::mem::take(&mut self.bytes), ..*self }
+    }
+
+    /// Takes bytes back that [`take`](Self::take) gave away.
+    pub(crate) fn give_back(&mut self, bytes: Bytes) {
+        self.bytes = bytes;
+    }
 }
 
 /// The parts of a frame beside its payload.

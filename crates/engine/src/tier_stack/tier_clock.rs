@@ -16,10 +16,14 @@ impl TierHandle {
     /// The time of a cache is corrected when the clock is set back, and may be wrong by
     /// years. So a timestamp goes to other processes only together with this offset.
     pub(crate) fn offset(&self, key: &EncodedKey) -> Option<Offset> {
-        let timeline = self.timeline.get()?;
+        let now = self.timeline.get()?.now();
+        self.offset_at(now, self.server_time(key))
+    }
+
+    /// As [`offset`](Self::offset), for the time `now` of the cache and the time of the server.
+    fn offset_at(&self, now: Time, of_server: Option<Time>) -> Option<Offset> {
         let of_machine = || self.tier.versioned().map(|_| self.clock.now());
-        let shared = self.server_time(key).or_else(of_machine)?;
-        Some(Offset::between(timeline.now(), shared))
+        Some(Offset::between(now, of_server.or_else(of_machine)?))
     }
 
     /// Converts the times of a frame in this tier to the time of this cache, and limits its
@@ -46,14 +50,13 @@ impl TierHandle {
         (header, terms): (Header, EntryMeta),
         written: Option<Offset>,
     ) -> (Header, EntryMeta) {
-        let (Some(own), Some(timeline)) = (self.offset(key), self.timeline.get()) else {
-            return (header, terms);
-        };
-        let now = timeline.now();
+        let Some(timeline) = self.timeline.get() else { return (header, terms) };
+        let (now, of_server) = (timeline.now(), self.server_time(key));
+        let Some(own) = self.offset_at(now, of_server) else { return (header, terms) };
         let written = written.unwrap_or_default();
         let shift = |time| own.backward(written.forward(time));
         let mut terms = terms.by_clock(now, shift);
-        if terms.is_of_the_future(shift(header.created), now) && self.server_time(key).is_none() {
+        if terms.is_of_the_future(shift(header.created), now) && of_server.is_none() {
             terms.deadline = Time::from_millis(0);
         }
         let created = shift(header.created).min(now);

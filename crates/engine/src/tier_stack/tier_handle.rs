@@ -19,7 +19,7 @@ use crate::coherence::own_writes::OwnWrites;
 use crate::dictionary::Dictionaries;
 use crate::observation::TierState;
 use crate::tier_stack::dirty_flag::DirtyFlag;
-use crate::tier_stack::layers::{Breaker, Limit, Observe};
+use crate::tier_stack::layers::{Breaker, Layered, Limit};
 use crate::tier_stack::quarantine::Quarantine;
 use crate::time::timeline::Timeline;
 use larder_exec::runtime::block_on;
@@ -30,15 +30,13 @@ pub(crate) const OPERATION_LIMIT: Duration = Duration::from_secs(5);
 /// Pause between two rounds of retrying failed removals.
 const SETTLE_PAUSE: Duration = Duration::from_secs(1);
 
-type Layers = Observe<Breaker<Limit<Arc<dyn Tier>>>>;
-
 /// A tier of bytes as the engine uses it.
 ///
 /// An outdated entry must never be served if its removal failed: the key is quarantined
 /// until a removal or a write of it succeeds. Removals are retried once the tier accepts
 /// them, see `repairs.rs`.
 pub struct TierHandle {
-    pub(super) tier: Layers,
+    pub(super) tier: Layered<Arc<dyn Tier>>,
     pub(super) kind: TierKind,
     /// Where it stands, if the user brought it.
     position: Option<Position>,
@@ -79,14 +77,12 @@ impl TierHandle {
         let counters = Arc::new(TierCounters::default());
         let (kind, blocks) = (tier.kind(), tier.capability().blocking);
         let has_only_own_entries = !tier.capability().shared && tier.usage().entries == 0;
-        let limited = Limit::new(tier, Arc::clone(&counters), OPERATION_LIMIT);
-        let guarded = Breaker::new(limited, Arc::clone(&counters), &clock);
         Self {
             kind,
             position: None,
             blocks,
             has_only_own_entries,
-            tier: Observe::new(guarded, Arc::clone(&counters)),
+            tier: Layered::new(tier, Arc::clone(&counters), &clock, OPERATION_LIMIT),
             counters,
             clock,
             quarantine: Quarantine::new(kind, dirty_flag),
@@ -132,7 +128,7 @@ impl TierHandle {
 
     /// Tells this selector how long reads and writes of the tier take.
     pub(crate) fn teach(&self, selector: &Arc<dyn Selector>) {
-        self.tier.teach(selector);
+        self.tier.observe().teach(selector);
     }
 
     /// Whether the tier is of this kind.
@@ -157,6 +153,11 @@ impl TierHandle {
 
     pub(crate) fn inner(&self) -> &dyn Tier {
         &self.tier
+    }
+
+    /// The tier without the layer that counts.
+    pub(super) fn guarded(&self) -> &Breaker<Limit<Arc<dyn Tier>>> {
+        self.tier.observe().guarded()
     }
 
     pub(crate) fn counters(&self) -> &TierCounters {
@@ -297,7 +298,7 @@ impl TierHandle {
         TierState {
             kind: self.kind,
             is_healthy: self.facts().healthy,
-            open: self.tier.guarded().open_lines(),
+            open: self.guarded().open_lines(),
             has_missed_changes: self.quarantine.is_any(),
             is_shared: self.is_shared(),
         }
@@ -423,7 +424,7 @@ impl TierHandle {
     /// Whether failed removals are to be retried now. Returns true to one caller per
     /// pause.
     pub(crate) fn is_retry_due(&self) -> bool {
-        if !self.quarantine.is_any() || self.is_read_only() || !self.tier.guarded().takes_removals() {
+        if !self.quarantine.is_any() || self.is_read_only() || !self.guarded().takes_removals() {
             return false;
         }
         let now = millis(self.clock.elapsed());

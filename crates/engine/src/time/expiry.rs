@@ -120,6 +120,11 @@ impl LiveExpiry {
         (millis != u64::MAX).then(|| Duration::from_millis(millis))
     }
 
+    /// Returns whether times to live are shortened at random.
+    pub(crate) fn is_jittered(&self) -> bool {
+        self.said.jitter != 0.0
+    }
+
     /// Returns the metadata of an entry.
     pub(crate) fn terms(
         &self,
@@ -155,7 +160,7 @@ impl LiveExpiry {
 
     /// Shortens a time to live by a random part of the jitter.
     fn jittered(&self, ttl: Duration, chance: impl FnOnce() -> u64) -> Duration {
-        if self.said.jitter == 0.0 {
+        if !self.is_jittered() {
             return ttl;
         }
         let part = (chance() >> 11) as f64 / (1_u64 << 53) as f64;

@@ -40,14 +40,15 @@ impl Engine {
             let turn = WriteTurn::of_thread(self.key_locks.hash(&key));
             let encoded = self.check_open().and_then(|()| self.encode_key(&key));
             let encoded = encoded.inspect_err(|error| self.note_dropped(&key, error))?;
-            let prepared = self.prepare(&key, encoded, NewValue::plain(value, options));
+            let mut prepared = self.prepare(&key, encoded, NewValue::plain(value, options));
             if self.has_key_conflicts() {
                 // This very key may be the one that comes with another encoding.
                 return block_on(self.insert_prepared(&turn, key, prepared));
             }
             match self.key_locks.try_write(&turn) {
                 TryLock::Granted(_guard) if self.check_not_closed().is_ok() && self.lifecycle.is_on() => {
-                    self.store_on_thread(turn.hash(), key, prepared.written(self.invalidations.stamp()))
+                    (prepared.stamp, prepared.is_written) = (self.invalidations.stamp(), true);
+                    self.store_on_thread(turn.hash(), key, prepared)
                 }
                 other => {
                     drop(other);
@@ -58,8 +59,8 @@ impl Engine {
     }
 
     /// As [`store_with_seq`](Self::store_with_seq). The caller holds the guard.
-    fn store_on_thread(&self, hash: u64, key: Key, prepared: PreparedEntry) -> Result<Placement> {
-        let Some((placement, frame)) = self.plain_frame(&prepared) else {
+    fn store_on_thread(&self, hash: u64, key: Key, mut prepared: PreparedEntry) -> Result<Placement> {
+        let Some((placement, frame)) = self.plain_frame(&mut prepared) else {
             return block_on(self.store_with_seq(hash, key, prepared));
         };
         let name = self.events.name(&key);
@@ -76,7 +77,10 @@ impl Engine {
                 block_on(forget(stack, encoded, prepared.precondition));
             }
             // The futures try once more, and then the alternatives.
-            (Err(_), ..) => return block_on(self.store_with_seq(hash, key, prepared)),
+            (Err(_), ..) => {
+                prepared.return_payload(frame);
+                return block_on(self.store_with_seq(hash, key, prepared));
+            }
         }
         let PreparedEntry { value, terms, created, weight, load_cost, stamp, plan, .. } = prepared;
         // The payload may share the memory of the value, which memory takes over.
@@ -89,12 +93,16 @@ impl Engine {
 
     /// Returns the frame and the placement of an entry that is encoded and at home in a tier that has room for
     /// it.
-    fn plain_frame(&self, prepared: &PreparedEntry) -> Option<(Placement, Frame)> {
-        let (stack, encoded) = (self.stack.as_ref()?, prepared.encoded.as_ref()?);
+    fn plain_frame(&self, prepared: &mut PreparedEntry) -> Option<(Placement, Frame)> {
+        let stack = self.stack.as_ref()?;
         let placement = prepared.plan.as_ref().ok()?.as_ref()?.placement;
         let handle = stack.tier(placement.home)?;
-        let frame = prepared.frame(stack, encoded)?;
-        (frame.len() as u64 <= handle.inner().capability().frame_bytes_max).then_some((placement, frame))
+        let frame = prepared.take_frame(stack)?;
+        if frame.len() as u64 > handle.inner().capability().frame_bytes_max {
+            prepared.return_payload(frame);
+            return None;
+        }
+        Some((placement, frame))
     }
 
     /// Removes the entry from the other tiers, and writes it to its home.

@@ -93,6 +93,23 @@ impl PreparedEntry {
         plan.payload.as_ref().filter(|_| home == Some(plan.placement.home)).map(EncodedPayload::len)
     }
 
+    /// Builds the frame of the entry and gives it the payload, which
+    /// [`return_payload`](Self::return_payload) takes back.
+    pub(crate) fn take_frame(&mut self, stack: &TierStack) -> Option<Frame> {
+        let plan = self.plan.as_mut().ok()?.as_mut()?;
+        let label =
+            FrameLabel { facts: &plan.facts, terms: &self.terms, stamp: self.stamp, created: self.created };
+        let payload = plan.payload.as_mut()?.take();
+        Some(stack.frame(self.encoded.as_ref()?, payload, &label))
+    }
+
+    /// Takes the payload back from the frame, so that the entry can be stored elsewhere.
+    pub(crate) fn return_payload(&mut self, frame: Frame) {
+        if let Ok(Some(Plan { payload: Some(payload), .. })) = &mut self.plan {
+            payload.give_back(frame.into_body());
+        }
+    }
+
     /// Builds the frame of the entry.
     pub(crate) fn frame(&self, stack: &TierStack, key: &EncodedKey) -> Option<Frame> {
         let plan = self.plan.as_ref().ok()?.as_ref()?;
@@ -257,7 +274,8 @@ impl Engine {
     /// Returns the time of a write that happens now.
     pub(crate) fn write_time(&self) -> WriteTime {
         let now = self.timeline.now();
-        WriteTime { now, chance: self.chance(now) }
+        let chance = if self.expiry.is_jittered() { self.chance(now) } else { 0 };
+        WriteTime { now, chance }
     }
 
     /// Returns a pseudo-random number that differs from entry to entry.

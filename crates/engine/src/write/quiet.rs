@@ -11,7 +11,6 @@ use larder_core::Result;
 use larder_core::erased::Key;
 use larder_core::events::Writer;
 use larder_core::frame::Frame;
-use larder_core::key::EncodedKey;
 use larder_core::place::Placement;
 use larder_exec::runtime::Runtime;
 
@@ -35,7 +34,6 @@ pub(crate) struct QuietWrite {
 struct Plain<'a> {
     stack: &'a TierStack,
     home: &'a TierHandle,
-    encoded: &'a EncodedKey,
     placement: Placement,
     frame: Frame,
 }
@@ -65,13 +63,14 @@ impl Engine {
                 }
             };
             (prepared.stamp, prepared.is_written) = (engine.invalidations.stamp(), true);
-            let Some(plain) = engine.plain_write(&prepared) else {
+            let plain = engine.plain_write(&mut prepared);
+            let (Some(plain), Some(encoded)) = (plain, &prepared.encoded) else {
                 let stored = async { engine.store_with_seq(turn.hash(), key, *prepared).await };
                 return Box::pin(stored).await;
             };
             let name = engine.events.name(&key);
             engine.release_former_if_expired(&key);
-            let Plain { stack, home, encoded, placement, frame } = plain;
+            let Plain { stack, home, placement, frame } = plain;
             // In the order of `store` and `replace_beyond`.
             let copy_tag = engine.coherence.copy_tag();
             engine.coherence.note_copy(encoded);
@@ -84,6 +83,7 @@ impl Engine {
             }
             let entry = EntryAge::new(prepared.stamp, &prepared.terms);
             if !early.has_arrived || engine.is_passed(stack, placement.home, entry).await {
+                prepared.return_payload(frame);
                 let prepared = prepared.begun(early);
                 let stored = async { engine.store_with_seq(turn.hash(), key, prepared).await };
                 return Box::pin(stored).await;
@@ -102,15 +102,21 @@ impl Engine {
     }
 
     /// Returns the frame of an entry whose home is the first tier, if all other tiers surely lack the key.
-    fn plain_write<'a>(&'a self, prepared: &'a PreparedEntry) -> Option<Plain<'a>> {
+    fn plain_write(&self, prepared: &mut PreparedEntry) -> Option<Plain<'_>> {
         let (stack, encoded) = (self.stack.as_ref()?, prepared.encoded.as_ref()?);
         let (home, others) = stack.tiers.split_first()?;
         let placement = prepared.plan.as_ref().ok()?.as_ref()?.placement;
         let is_plain = placement.home == home.kind()
             && self.is_quiet()
             && others.iter().all(|other| other.inner().lacks(encoded));
-        let frame = prepared.frame(stack, encoded).filter(|_| is_plain)?;
-        let fits = frame.len() as u64 <= home.inner().capability().frame_bytes_max;
-        fits.then_some(Plain { stack, home, encoded, placement, frame })
+        if !is_plain {
+            return None;
+        }
+        let frame = prepared.take_frame(stack)?;
+        if frame.len() as u64 > home.inner().capability().frame_bytes_max {
+            prepared.return_payload(frame);
+            return None;
+        }
+        Some(Plain { stack, home, placement, frame })
     }
 }

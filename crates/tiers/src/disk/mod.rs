@@ -244,14 +244,17 @@ impl DiskTier {
         }
         self.note_deadline(frame);
         self.fit_budget_if_due(bytes);
-        self.retry_when_full(|| self.put_once(key, frame))?;
+        let is_full = self.retry_when_full(|| self.put_once(key, frame))?;
         self.advance_compaction();
         self.layout.deferred().release_for(frame.len() as u64);
-        self.freeze_if_due();
+        if is_full {
+            self.enforce_budget_if_free();
+        }
         Ok(())
     }
 
-    fn put_once(&self, key: &EncodedKey, frame: &Frame) -> Result<()> {
+    /// Returns whether the memtable is large now.
+    fn put_once(&self, key: &EncodedKey, frame: &Frame) -> Result<bool> {
         let bytes = frame.len() as u64;
         self.check_memtable()?;
         let reserved = self.budget.reserve(bytes);
@@ -259,9 +262,12 @@ impl DiskTier {
             self.make_room(bytes)?;
             self.budget.report_shortage()?;
         }
-        self.with_store(|store| store.put(&RowKey::of(key), frame, self.crossover))?;
+        let put = self.with_store(|store| {
+            store.put(&RowKey::of(key), frame, self.crossover)?;
+            Ok(self.is_memtable_full(store))
+        });
         drop(reserved);
-        Ok(())
+        put
     }
 
     fn remove_now(&self, key: &EncodedKey) -> Result<bool> {

@@ -151,21 +151,21 @@ pub(in crate::disk) fn kept_until(value: &[u8]) -> Option<Time> {
     }
 }
 
-/// Encodes the value that holds `frame` itself: its compact form where the key of the row is that of the
-/// frame.
-pub(in crate::disk) fn inline(row: &[u8], frame: &Frame) -> Vec<u8> {
-    let mut value = Vec::with_capacity(1 + compact::len_max(frame));
+/// Encodes the value that holds `frame` itself into `value`, in place of what it held: the compact form of the
+/// frame where the key of the row is that of the frame.
+pub(in crate::disk) fn inline(row: &[u8], frame: &Frame, value: &mut Vec<u8>) {
+    value.clear();
+    value.reserve(1 + compact::len_max(frame));
     if row.first() == Some(&TAG_SHORT) {
         value.push(TAG_COMPACT);
-        if compact::shrink(frame, &mut value) {
-            return value;
+        if compact::shrink(frame, value) {
+            return;
         }
         value.clear();
     }
     value.push(TAG_INLINE);
     value.extend_from_slice(frame.head());
     value.extend_from_slice(frame.body());
-    value
 }
 
 impl Pointer {

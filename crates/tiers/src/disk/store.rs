@@ -22,6 +22,9 @@ use crate::disk::table::tables::Tables;
 
 const STRIPES: usize = 64;
 
+/// Bytes of memory that are kept for the next value of a stripe.
+const VALUE_BYTES_KEPT: usize = 1 << 10;
+
 /// The data of a tier while it is open.
 pub(in crate::disk) struct Store {
     /// Rows.
@@ -30,13 +33,14 @@ pub(in crate::disk) struct Store {
     pub(in crate::disk) segments: Segments,
     /// Row changes that are in no sorted run yet.
     pub(in crate::disk) journal: Arc<Journal>,
-    stripes: Box<[Mutex<()>]>,
+    /// Each with the memory that the last value of a row was encoded in, for the next one.
+    stripes: Box<[Mutex<Vec<u8>>]>,
 }
 
 impl Store {
     /// Creates a store of its three parts.
     pub(in crate::disk) fn new(tables: Tables, segments: Segments, journal: Arc<Journal>) -> Self {
-        let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
+        let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
         Self { tables, segments, journal, stripes }
     }
 
@@ -71,9 +75,12 @@ impl Store {
     /// Stores a frame: in the row if it has fewer bytes than `crossover`, in a segment otherwise.
     pub(in crate::disk) fn put(&self, key: &RowKey, frame: &Frame, crossover: u64) -> Result<()> {
         let row = key.as_ref();
-        let _stripe = self.lock(row);
+        let mut stripe = self.lock(row);
         let replaced = if (frame.len() as u64) < crossover {
-            self.set(row, row::inline(row, frame).into())?
+            row::inline(row, frame, &mut stripe);
+            let value = IVec::from(&stripe[..]);
+            stripe.shrink_to(VALUE_BYTES_KEPT);
+            self.set(row, value)?
         } else {
             self.put_record(row, frame.head(), frame.body())?
         };
@@ -185,7 +192,7 @@ impl Store {
     }
 
     /// Locks the stripe of a row, so that no other thread changes the row.
-    pub(in crate::disk) fn lock(&self, row: &[u8]) -> MutexGuard<'_, ()> {
+    pub(in crate::disk) fn lock(&self, row: &[u8]) -> MutexGuard<'_, Vec<u8>> {
         self.stripes[row::stripe(row) % STRIPES].lock()
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use larder_core::clock::Time;
 use larder_core::entry_meta::read_offset;
-use larder_core::frame::{Frame, Head};
+use larder_core::frame::{Frame, Head, kept_until};
 use larder_core::key::EncodedKey;
 use larder_core::{Bytes, Error, ErrorKind, Result};
 use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
@@ -275,11 +275,9 @@ impl Inner {
     /// How long Redis keeps the frame with this head, in milliseconds: to the end of its stale window, and at
     /// most for the lifetime of ephemeral keys. `None` for ever.
     pub(in crate::redis) fn millis_left(&self, head: &[u8]) -> Option<u64> {
-        let Ok(head) = Head::parse(head) else { return self.ttl_millis(None) };
-        let until = head.header.deadline.max(head.header.stale_deadline);
-        if until == Time::NEVER {
-            return self.ttl_millis(None);
-        }
+        // Most frames have no deadline, and need not be parsed.
+        let until = kept_until(head).filter(|until| *until != Time::NEVER);
+        let (Some(until), Ok(head)) = (until, Head::parse(head)) else { return self.ttl_millis(None) };
         let partition = KeyNames::partition(&EncodedKey::new(head.key));
         let left = match (read_offset(head.attributes), self.time(partition)) {
             (Some(offset), Some(now)) => millis_between(now, offset.forward(until)),

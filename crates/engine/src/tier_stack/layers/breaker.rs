@@ -13,6 +13,7 @@ use larder_core::tier::{
 use larder_core::{Error, ErrorKind, Result};
 
 use super::circuit::{Change, Circuit, Permit};
+use super::lazy;
 
 /// A tier behind circuit breakers, which refuse calls while the tier fails.
 ///
@@ -88,6 +89,36 @@ impl<T: Tier> Breaker<T> {
         result
     }
 
+    /// As [`around`](Layer::around), without a box.
+    pub(super) async fn guarded<A: TierReply>(
+        &self,
+        call: Call<'_>,
+        made: impl Future<Output = Result<A>> + Send,
+    ) -> Result<A> {
+        let Some(line) = line(call.operation) else { return made.await };
+        let Some(permit) = self.circuit(line).enter() else { return Err(self.refuse(line)) };
+        self.ended(line, permit, made.await)
+    }
+
+    /// As [`around_many`](Layer::around_many), without a box. Each call of the batch counts.
+    pub(super) async fn guarded_many<A: TierReply>(
+        &self,
+        call: Call<'_>,
+        made: impl Future<Output = Vec<Result<A>>> + Send,
+    ) -> Vec<Result<A>> {
+        let Some(line) = line(call.operation).filter(|_| call.keys > 0) else { return made.await };
+        let Some(permit) = self.circuit(line).enter() else {
+            return (0..call.keys).map(|_| Err(self.refuse(line))).collect();
+        };
+        let results = made.await;
+        let failures = results.iter().filter(|result| is_failed(line, result)).count();
+        if !self.is_away(failures > 0) {
+            let successes = (results.len() - failures) as u64;
+            self.note(line, permit.report_many(successes, failures as u64));
+        }
+        results
+    }
+
     fn refuse(&self, line: Line) -> Error {
         self.counters.refusals.increment();
         let message = format!("the circuit breaker rejects {}: too many failed", line.name());
@@ -150,12 +181,7 @@ impl<T: Tier> Layer for Breaker<T> {
         call: Call<'a>,
         make: impl FnOnce() -> BoxFuture<'a, Result<A>> + Send + 'a,
     ) -> BoxFuture<'a, Result<A>> {
-        let Some(line) = line(call.operation) else { return make() };
-        Box::pin(async move {
-            let Some(permit) = self.circuit(line).enter() else { return Err(self.refuse(line)) };
-            let result = make().await;
-            self.ended(line, permit, result)
-        })
+        Box::pin(self.guarded(call, lazy(make)))
     }
 
     fn around_blocking<A: TierReply>(&self, call: Call<'_>, make: impl FnOnce() -> Result<A>) -> Result<A> {
@@ -168,28 +194,13 @@ impl<T: Tier> Layer for Breaker<T> {
         self.tier.blocking()
     }
 
-    /// Each call of a batch counts.
     fn around_many<'a, K: BatchItem + 'a, A: TierReply + 'a>(
         &'a self,
         call: Call<'a>,
         items: &'a [K],
         make: impl FnOnce(Cow<'a, [K]>) -> BoxFuture<'a, Vec<Result<A>>> + Send + 'a,
     ) -> BoxFuture<'a, Vec<Result<A>>> {
-        let Some(line) = line(call.operation).filter(|_| !items.is_empty()) else {
-            return make(Cow::Borrowed(items));
-        };
-        Box::pin(async move {
-            let Some(permit) = self.circuit(line).enter() else {
-                return items.iter().map(|_| Err(self.refuse(line))).collect();
-            };
-            let results = make(Cow::Borrowed(items)).await;
-            let failures = results.iter().filter(|result| is_failed(line, result)).count();
-            if !self.is_away(failures > 0) {
-                let successes = (results.len() - failures) as u64;
-                self.note(line, permit.report_many(successes, failures as u64));
-            }
-            results
-        })
+        Box::pin(self.guarded_many(call, lazy(|| make(Cow::Borrowed(items)))))
     }
 
     fn is_usable(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -12,6 +13,8 @@ use larder_core::tier::{
 };
 use larder_core::{Error, ErrorKind, Result};
 use larder_exec::runtime;
+
+use super::lazy;
 
 /// A tier whose operations fail when they take too long.
 ///
@@ -40,6 +43,27 @@ impl<T: Tier> Limit<T> {
         self.limit.filter(|_| !matches!(operation, Operation::Scan | Operation::Close | Operation::Destroy))
     }
 
+    /// As [`around`](Layer::around), without a box.
+    pub(super) async fn limited<A: TierReply>(
+        &self,
+        call: Call<'_>,
+        made: impl Future<Output = Result<A>> + Send,
+    ) -> Result<A> {
+        let Some(limit) = self.limit_of(call.operation) else { return made.await };
+        within(made, limit).await.unwrap_or_else(|| Err(self.given_up(limit)))
+    }
+
+    /// As [`around_many`](Layer::around_many), without a box.
+    pub(super) async fn limited_many<A: TierReply>(
+        &self,
+        call: Call<'_>,
+        made: impl Future<Output = Vec<Result<A>>> + Send,
+    ) -> Vec<Result<A>> {
+        let Some(limit) = self.limit_of(call.operation) else { return made.await };
+        let results = within(made, limit).await;
+        results.unwrap_or_else(|| (0..call.keys).map(|_| Err(self.given_up(limit))).collect())
+    }
+
     fn given_up(&self, limit: Duration) -> Error {
         self.counters.timeouts.increment();
         Error::new(ErrorKind::Unavailable, format!("no answer within {limit:?}"))
@@ -50,17 +74,18 @@ impl<T: Tier> Limit<T> {
 ///
 /// The time starts with the first poll. The runtime that drives the future polls it again
 /// at the deadline, see [`runtime::alarm`].
-pub(crate) async fn within<T>(mut call: BoxFuture<'_, T>, limit: Duration) -> Option<T> {
-    let mut deadline = None;
+pub(crate) async fn within<F: Future>(call: F, limit: Duration) -> Option<F::Output> {
+    let (mut call, mut deadline) = (pin!(call), None);
     poll_fn(|context| {
         if let Poll::Ready(value) = call.as_mut().poll(context) {
             return Poll::Ready(Some(value));
         }
+        let now = Instant::now();
         // A deadline that `Instant` cannot represent means no limit.
-        let Some(deadline) = *deadline.get_or_insert_with(|| Instant::now().checked_add(limit)) else {
+        let Some(deadline) = *deadline.get_or_insert_with(|| now.checked_add(limit)) else {
             return Poll::Pending;
         };
-        if Instant::now() >= deadline {
+        if now >= deadline {
             return Poll::Ready(None);
         }
         runtime::alarm(deadline);
@@ -81,12 +106,7 @@ impl<T: Tier> Layer for Limit<T> {
         call: Call<'a>,
         make: impl FnOnce() -> BoxFuture<'a, Result<A>> + Send + 'a,
     ) -> BoxFuture<'a, Result<A>> {
-        let Some(limit) = self.limit_of(call.operation) else { return make() };
-        let call = make();
-        Box::pin(async move {
-            let result = within(call, limit).await;
-            result.unwrap_or_else(|| Err(self.given_up(limit)))
-        })
+        Box::pin(self.limited(call, lazy(make)))
     }
 
     /// A call that blocks has no limit.
@@ -101,12 +121,7 @@ impl<T: Tier> Layer for Limit<T> {
         items: &'a [K],
         make: impl FnOnce(Cow<'a, [K]>) -> BoxFuture<'a, Vec<Result<A>>> + Send + 'a,
     ) -> BoxFuture<'a, Vec<Result<A>>> {
-        let calls = make(Cow::Borrowed(items));
-        let Some(limit) = self.limit_of(call.operation) else { return calls };
-        Box::pin(async move {
-            let results = within(calls, limit).await;
-            results.unwrap_or_else(|| items.iter().map(|_| Err(self.given_up(limit))).collect())
-        })
+        Box::pin(self.limited_many(call, lazy(|| make(Cow::Borrowed(items)))))
     }
 }
 

@@ -10,13 +10,24 @@
 //! wrong: Breaker(Limit(Observe(tier)))
 //! wrong: Observe(Limit(Breaker(tier)))
 //! ```
+//!
+//! [`Layered`] is the tier with all three.
 
 mod breaker;
 mod circuit;
+mod layered;
 mod limit;
 mod observe;
 
+use larder_core::tier::BoxFuture;
+
 pub use breaker::Breaker;
+pub use layered::Layered;
 pub use limit::Limit;
 pub(crate) use limit::within;
 pub use observe::Observe;
+
+/// Begins a call when it is awaited first: a layer may answer in place of the tier.
+async fn lazy<'a, R>(make: impl FnOnce() -> BoxFuture<'a, R> + Send) -> R {
+    make().await
+}

@@ -20,6 +20,7 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use super::breaker::Refused;
+use super::lazy;
 use larder_exec::uncancellable;
 
 /// A tier whose calls are counted and timed, each in a span.
@@ -65,6 +66,39 @@ impl<T: Tier> Observe<T> {
     /// Returns the wrapped tier.
     pub(crate) fn guarded(&self) -> &T {
         &self.tier
+    }
+
+    /// As [`around`](Layer::around), without a box.
+    pub(super) async fn observed<A: TierReply>(
+        &self,
+        call: Call<'_>,
+        made: impl Future<Output = Result<A>> + Send,
+    ) -> Result<A> {
+        if matches!(call.operation, Operation::Append | Operation::Destroy) {
+            return self.note(call.operation, call.bytes, made.await);
+        }
+        if let Some(absent) = self.spared(&call) {
+            return Ok(absent);
+        }
+        self.leave_executor().await;
+        self.watch(call, made).await
+    }
+
+    /// As [`around_many`](Layer::around_many), without a box.
+    pub(super) async fn observed_many<K: BatchItem, A: TierReply>(
+        &self,
+        call: Call<'_>,
+        items: &[K],
+        made: impl Future<Output = Vec<Result<A>>> + Send,
+    ) -> Vec<Result<A>> {
+        if self.spares_all(&call, items)
+            && let Some(absent) = items.iter().map(|_| A::absent()).collect::<Option<Vec<A>>>()
+        {
+            absent.iter().for_each(|absent| self.count(call.operation, 0, absent));
+            return absent.into_iter().map(Ok).collect();
+        }
+        self.leave_executor().await;
+        self.watch_many(call, items, made).await
     }
 
     /// Runs a call in its span, times it, and counts its outcome.
@@ -277,16 +311,7 @@ impl<T: Tier> Layer for Observe<T> {
         call: Call<'a>,
         make: impl FnOnce() -> BoxFuture<'a, Result<A>> + Send + 'a,
     ) -> BoxFuture<'a, Result<A>> {
-        Box::pin(async move {
-            if matches!(call.operation, Operation::Append | Operation::Destroy) {
-                return self.note(call.operation, call.bytes, make().await);
-            }
-            if let Some(absent) = self.spared(&call) {
-                return Ok(absent);
-            }
-            self.leave_executor().await;
-            self.watch(call, make()).await
-        })
+        Box::pin(self.observed(call, lazy(make)))
     }
 
     fn around_blocking<A: TierReply>(&self, call: Call<'_>, make: impl FnOnce() -> Result<A>) -> Result<A> {
@@ -306,16 +331,7 @@ impl<T: Tier> Layer for Observe<T> {
         items: &'a [K],
         make: impl FnOnce(Cow<'a, [K]>) -> BoxFuture<'a, Vec<Result<A>>> + Send + 'a,
     ) -> BoxFuture<'a, Vec<Result<A>>> {
-        Box::pin(async move {
-            if self.spares_all(&call, items)
-                && let Some(absent) = items.iter().map(|_| A::absent()).collect::<Option<Vec<A>>>()
-            {
-                absent.iter().for_each(|absent| self.count(call.operation, 0, absent));
-                return absent.into_iter().map(Ok).collect();
-            }
-            self.leave_executor().await;
-            self.watch_many(call, items, make(Cow::Borrowed(items))).await
-        })
+        Box::pin(self.observed_many(call, items, lazy(|| make(Cow::Borrowed(items)))))
     }
 }
 

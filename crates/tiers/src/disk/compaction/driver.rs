@@ -69,14 +69,15 @@ impl DiskTier {
 
     /// Freezes the memtable if it is large, and begins its sorted run.
     pub(in crate::disk) fn freeze_if_due(&self) {
-        let is_due = self
-            .state
-            .read()
-            .as_ref()
-            .is_some_and(|store| newest_bytes(store) > memtable_bytes_max(self.budget.effective_limit()));
+        let is_due = self.state.read().as_ref().is_some_and(|store| self.is_memtable_full(store));
         if is_due {
             self.enforce_budget_if_free();
         }
+    }
+
+    /// Returns whether the memtable is large enough to be frozen.
+    pub(in crate::disk) fn is_memtable_full(&self, store: &Store) -> bool {
+        newest_bytes(store) > memtable_bytes_max(self.budget.effective_limit())
     }
 
     /// Writes all rows of memtables to sorted runs, and deletes their journal files.

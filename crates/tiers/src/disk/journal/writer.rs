@@ -226,8 +226,10 @@ impl Journal {
     fn advance(&self, tail: &mut Tail, bytes: u64) {
         let grown = rounded(tail.len + bytes) - rounded(tail.len);
         tail.len += bytes;
-        self.budget.grow(grown);
-        self.counted.fetch_add(grown, Ordering::AcqRel);
+        if grown > 0 {
+            self.budget.grow(grown);
+            self.counted.fetch_add(grown, Ordering::AcqRel);
+        }
     }
 
     /// Waits until a record is durable. One sync serves all threads that wait at the same time.

@@ -114,7 +114,8 @@ fn newer_of_two_databases_decides_and_an_empty_third_is_ignored() {
             for name in names {
                 let key = key(name);
                 let row = RowKey::of(&key);
-                let value = crate::disk::row::inline(row.as_ref(), &frame(&key, noise(name + seed, 100)));
+                let mut value = Vec::new();
+                crate::disk::row::inline(row.as_ref(), &frame(&key, noise(name + seed, 100)), &mut value);
                 db.insert(row.as_ref(), value).unwrap();
             }
             db.flush().unwrap();

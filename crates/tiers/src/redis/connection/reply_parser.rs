@@ -88,7 +88,8 @@ impl ReplyParser {
         match kind {
             b'$' | b'=' | b'!' => {
                 let Some(len) = length(line)? else { return Ok(Some(Value::Nil)) };
-                self.string = Some(StringInProgress { kind: *kind, bytes: Vec::new(), len });
+                let bytes = Vec::with_capacity(len.min(ALLOCATED_MAX));
+                self.string = Some(StringInProgress { kind: *kind, bytes, len });
                 Ok(None)
             }
             b'*' | b'~' | b'>' | b'%' | b'|' => {
@@ -121,9 +122,6 @@ impl ReplyParser {
     ) -> RedisResult<Option<Value>> {
         let missing = string.len.saturating_sub(string.bytes.len());
         let (come, rest) = input.split_at(missing.min(input.len()));
-        if string.bytes.is_empty() {
-            string.bytes.reserve_exact(string.len.min(ALLOCATED_MAX));
-        }
         string.bytes.extend_from_slice(come);
         *input = rest;
         if come.len() < missing || rest.len() < 2 {

@@ -137,31 +137,27 @@ impl KeyNames {
 
     fn labelled(&self, (epoch, label): (u64, u32), key: &EncodedKey) -> String {
         let bytes = key.as_bytes();
-        // Called once per key of a batch, so it builds the name without temporary strings.
-        let mut name = String::with_capacity(self.prefix.len() + 34 + 2 * bytes.len().min(KEY_BYTES_MAX));
-        name += &self.prefix;
-        name += "{";
+        // Called once per request, so it builds the name without temporary strings.
+        let mut name = Vec::with_capacity(self.prefix.len() + 38 + 2 * bytes.len().min(KEY_BYTES_MAX));
+        name.extend_from_slice(self.prefix.as_bytes());
+        name.push(b'{');
         push_hex(&mut name, &[u8::try_from(Self::partition(key)).unwrap_or(0)]);
-        name += "}:";
-        push_hex(&mut name, &epoch.to_be_bytes());
-        name += ":";
-        push_hex(&mut name, &label.to_be_bytes());
+        name.extend_from_slice(b"}:");
+        name.extend_from_slice(hex(epoch.to_be_bytes()).as_flattened());
+        name.push(b':');
+        name.extend_from_slice(hex(label.to_be_bytes()).as_flattened());
         if bytes.len() > KEY_BYTES_MAX {
-            name += ":h:";
+            name.extend_from_slice(b":h:");
             push_hex(&mut name, &key.digest().to_be_bytes());
-            return name;
+        } else if let Some(text) = text(bytes) {
+            name.extend_from_slice(b":s:");
+            name.extend_from_slice(text.as_bytes());
+        } else {
+            name.extend_from_slice(b":x:");
+            push_hex(&mut name, bytes);
         }
-        match text(bytes) {
-            Some(text) => {
-                name += ":s:";
-                name += text;
-            }
-            None => {
-                name += ":x:";
-                push_hex(&mut name, bytes);
-            }
-        }
-        name
+        // All parts are text.
+        String::from_utf8(name).unwrap_or_default()
     }
 
     /// The name of the tombstone of an entry, common to all versions.
@@ -263,12 +259,16 @@ fn packed(text: &str) -> Vec<u8> {
     packed
 }
 
-fn push_hex(text: &mut String, bytes: &[u8]) {
+/// The digits of each byte.
+fn hex<const N: usize>(bytes: [u8; N]) -> [[u8; 2]; N] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
+    bytes.map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
+}
+
+fn push_hex(name: &mut Vec<u8>, bytes: &[u8]) {
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    chunks.iter().for_each(|chunk| name.extend_from_slice(hex(*chunk).as_flattened()));
+    rest.iter().for_each(|byte| name.extend_from_slice(hex([*byte]).as_flattened()));
 }
 
 fn bytes(hex: &str) -> Option<Vec<u8>> {
