@@ -3,9 +3,10 @@
 //! `docs/format.md` specifies every byte. A frame is written in two parts, the head (fixed part, key, attributes)
 //! and the body (payload), so that no large payload is copied to put a header before it.
 
+use std::ops::Range;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use thiserror::Error;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -448,6 +449,23 @@ pub fn open_with_attributes<'a>(
     bytes: &'a Bytes,
     key: &EncodedKey,
 ) -> Result<(Header, &'a [u8], Bytes), FrameError> {
+    let Verified { header, attributes, payload } = verify(bytes, key)?;
+    Ok((header, attributes, bytes.slice(payload)))
+}
+
+/// A whole frame that was verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified<'a> {
+    /// The fixed fields.
+    pub header: Header,
+    /// The encoded attributes.
+    pub attributes: &'a [u8],
+    /// Where the payload is.
+    pub payload: Range<usize>,
+}
+
+/// Verifies a whole frame against the requested key, as [`open`] does, without another handle to its buffer.
+pub fn verify<'a>(bytes: &'a [u8], key: &EncodedKey) -> Result<Verified<'a>, FrameError> {
     let head = Head::parse(bytes)?;
     head.check_key(key)?;
     match (bytes.len() as u64).cmp(&head.frame_len()) {
@@ -457,14 +475,23 @@ pub fn open_with_attributes<'a>(
     }
     // The frame length matches `bytes`, so the cast to `usize` loses nothing.
     let ends = head.len() + head.payload_len as usize;
-    let payload = bytes.slice(head.len()..ends);
+    let payload = head.len()..ends;
     if head.chunked {
         Sums::parse(&bytes[ends..], head.payload_len)?;
     }
-    if xxh3_64(&payload) != head.payload_sum {
+    if xxh3_64(&bytes[payload.clone()]) != head.payload_sum {
         return Err(FrameError::Checksum);
     }
-    Ok((head.header, head.attributes, payload))
+    Ok(Verified { header: head.header, attributes: head.attributes, payload })
+}
+
+/// Reduces a frame to its payload in place. A slice beside the frame would allocate.
+pub fn cut(mut frame: Bytes, payload: Range<usize>) -> Bytes {
+    if payload.end < frame.len() {
+        frame.truncate(payload.end);
+    }
+    frame.advance(payload.start);
+    frame
 }
 
 #[cfg(test)]

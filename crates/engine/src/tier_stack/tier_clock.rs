@@ -16,14 +16,14 @@ impl TierHandle {
     /// The time of a cache is corrected when the clock is set back, and may be wrong by
     /// years. So a timestamp goes to other processes only together with this offset.
     pub(crate) fn offset(&self, key: &EncodedKey) -> Option<Offset> {
-        let now = self.timeline.get()?.now();
-        self.offset_at(now, self.server_time(key))
+        let timeline = self.timeline.get()?;
+        let shared = self.server_time(key).or_else(|| self.machine_time())?;
+        Some(Offset::between(timeline.now(), shared))
     }
 
-    /// As [`offset`](Self::offset), for the time `now` of the cache and the time of the server.
-    fn offset_at(&self, now: Time, of_server: Option<Time>) -> Option<Offset> {
-        let of_machine = || self.tier.versioned().map(|_| self.clock.now());
-        Some(Offset::between(now, of_server.or_else(of_machine)?))
+    /// Returns the present time of the machine, if its processes share the tier.
+    fn machine_time(&self) -> Option<Time> {
+        self.tier.versioned().map(|_| self.clock.now())
     }
 
     /// Converts the times of a frame in this tier to the time of this cache, and limits its
@@ -50,9 +50,11 @@ impl TierHandle {
         (header, terms): (Header, EntryMeta),
         written: Option<Offset>,
     ) -> (Header, EntryMeta) {
-        let Some(timeline) = self.timeline.get() else { return (header, terms) };
-        let (now, of_server) = (timeline.now(), self.server_time(key));
-        let Some(own) = self.offset_at(now, of_server) else { return (header, terms) };
+        let of_server = self.server_time(key);
+        let shared = of_server.or_else(|| self.machine_time());
+        let (Some(shared), Some(timeline)) = (shared, self.timeline.get()) else { return (header, terms) };
+        let now = timeline.now();
+        let own = Offset::between(now, shared);
         let written = written.unwrap_or_default();
         let shift = |time| own.backward(written.forward(time));
         let mut terms = terms.by_clock(now, shift);

@@ -277,7 +277,8 @@ impl Inner {
     pub(in crate::redis) fn millis_left(&self, head: &[u8]) -> Option<u64> {
         // Most frames have no deadline, and need not be parsed.
         let until = kept_until(head).filter(|until| *until != Time::NEVER);
-        let (Some(until), Ok(head)) = (until, Head::parse(head)) else { return self.ttl_millis(None) };
+        let parsed = until.and_then(|until| Some((until, Head::parse(head).ok()?)));
+        let Some((until, head)) = parsed else { return self.ttl_millis(None) };
         let partition = KeyNames::partition(&EncodedKey::new(head.key));
         let left = match (read_offset(head.attributes), self.time(partition)) {
             (Some(offset), Some(now)) => millis_between(now, offset.forward(until)),

@@ -11,16 +11,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use redis::aio::ConnectionLike;
 use redis::{Cmd, Pipeline, RedisError, RedisFuture, RedisResult, Value};
 
+use crate::redis::connection::driver::Exchange;
 use crate::redis::connection::outgoing::Outgoing;
 use crate::redis::keys::names::PARTITIONS;
 use crate::redis::keys::partition_epochs::EpochRecord;
 
 /// How many entries one `MGET` reads. The server answers no one else while it carries one out.
 pub(in crate::redis) const READ_TOGETHER_MAX: usize = 256;
+
+/// Longer requests are left to the driver, so that no caller spends long on them.
+const AT_ONCE_MAX: usize = 16 << 10;
 
 /// The handle that requests are sent through. Clones share the connection.
 #[derive(Clone)]
@@ -29,6 +33,8 @@ pub(in crate::redis) struct Channel(Arc<Shared>);
 /// What callers and the driver share.
 struct Shared {
     queue: Mutex<Queue>,
+    /// `None` after the connection has ended. Locked before the queue.
+    exchange: Mutex<Option<Exchange>>,
 }
 
 /// The requests that the driver has not taken yet.
@@ -170,7 +176,17 @@ impl Future for Pending {
 
 impl Channel {
     pub(in crate::redis) fn new() -> Self {
-        Self(Arc::new(Shared { queue: Mutex::default() }))
+        Self(Arc::new(Shared { queue: Mutex::default(), exchange: Mutex::new(None) }))
+    }
+
+    /// Gives the channel its stream, or takes it away.
+    pub(in crate::redis) fn set_exchange(&self, exchange: Option<Exchange>) -> Option<Exchange> {
+        std::mem::replace(&mut *self.exchange(), exchange)
+    }
+
+    /// Locks the stream.
+    pub(in crate::redis) fn exchange(&self) -> MutexGuard<'_, Option<Exchange>> {
+        self.0.exchange.lock()
     }
 
     /// Sends one command.
@@ -227,11 +243,31 @@ impl Channel {
         }
         add(&mut queue, &slot);
         let driver = queue.driver.take();
+        let is_short = queue.commands.len() < AT_ONCE_MAX;
         drop(queue);
-        if let Some(driver) = driver {
+        if let Some(driver) = driver
+            && !(is_short && self.write_at_once(&driver))
+        {
             driver.wake();
         }
         Pending(slot)
+    }
+
+    /// Writes the queue on this thread if the connection is idle. Returns whether the driver need not be woken.
+    fn write_at_once(&self, driver: &Waker) -> bool {
+        let exchange = self.0.exchange.try_lock();
+        exchange.is_some_and(|mut exchange| {
+            exchange.as_mut().is_some_and(|exchange| exchange.write_at_once(self, driver))
+        })
+    }
+
+    /// Gives the queue to a caller that writes it. The next request wakes `driver`.
+    pub(in crate::redis) fn take_and_wait(&self, driver: &Waker, take: impl FnOnce(&mut Queue)) {
+        let mut queue = self.0.queue.lock();
+        take(&mut queue);
+        if queue.driver.is_none() {
+            queue.driver = Some(driver.clone());
+        }
     }
 
     /// Gives the queue to the driver. If it is empty, `waker` is woken by the next request.

@@ -1,5 +1,8 @@
 //! The task that writes the requests of a connection and reads their answers.
 //!
+//! A caller that finds the connection idle writes its request itself: to wake the task for it would cost more than
+//! the write.
+//!
 //! ```text
 //! callers ──► queue ──► one write:  commands of all requests, then
 //!                                   MGET records… entries…   of all requests about keys
@@ -10,19 +13,16 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use redis::{PushInfo, RedisResult, Value};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
-use crate::redis::connection::channel::{
-    Channel, Expected, KeyRead, Queue, Reads, Slot, closed_connection, push_argument, push_command,
-};
+use crate::redis::connection::channel::{Channel, Queue, Slot, closed_connection};
+use crate::redis::connection::in_flight::{InFlight, take_all};
 use crate::redis::connection::outgoing::Outgoing;
 use crate::redis::connection::reply_parser::{Parsed, ReplyParser};
 use crate::redis::connection::stream::CountedStream;
-use crate::redis::keys::names::PARTITIONS;
 
 /// How many bytes are read at once.
 const READ_LEN: usize = 64 << 10;
@@ -32,10 +32,14 @@ const DIRECT_MIN: usize = 16 << 10;
 /// What receives push messages.
 pub(in crate::redis) type OnPush = Box<dyn Fn(PushInfo) + Send + Sync>;
 
-/// The state of the task. Dropping it fails all requests.
+/// The task. Dropping it ends the connection and fails all requests.
 pub(in crate::redis) struct Driver {
-    stream: CountedStream,
     channel: Channel,
+}
+
+/// A stream and what is under way on it. The task and its callers take turns.
+pub(in crate::redis) struct Exchange {
+    stream: CountedStream,
     outgoing: Outgoing,
     in_flight: VecDeque<InFlight>,
     parser: ReplyParser,
@@ -46,32 +50,10 @@ pub(in crate::redis) struct Driver {
     on_push: Option<OnPush>,
 }
 
-/// Who gets the next answers.
-enum InFlight {
-    Commands(Expected),
-    Reads(Box<ReadsInFlight>),
-}
-
-/// An `MGET` of records and entries whose answer is expected.
-struct ReadsInFlight {
-    /// Where the record of a partition is among them.
-    positions: [u8; PARTITIONS],
-    records_wanted: usize,
-    /// The records that have arrived.
-    records: Vec<Value>,
-    waiting: VecDeque<KeyRead>,
-    /// The first of two values of the request in front.
-    first: Option<Value>,
-    entries: usize,
-    /// How many items have not arrived. `None` before the head of the array.
-    left: Option<usize>,
-}
-
 impl Driver {
     pub(in crate::redis) fn new(stream: CountedStream, channel: Channel, on_push: Option<OnPush>) -> Self {
-        Self {
+        channel.set_exchange(Some(Exchange {
             stream,
-            channel,
             outgoing: Outgoing::default(),
             in_flight: VecDeque::new(),
             parser: ReplyParser::default(),
@@ -79,18 +61,26 @@ impl Driver {
             parsed: 0,
             read: 0,
             on_push,
-        }
+        }));
+        Self { channel }
     }
 
     /// Runs until the connection ends.
-    pub(in crate::redis) async fn run(mut self) {
-        let why = poll_fn(|context| self.poll(context)).await;
+    pub(in crate::redis) async fn run(self) {
+        let why = poll_fn(|context| match self.channel.exchange().as_mut() {
+            Some(exchange) => exchange.poll(&self.channel, context),
+            None => Poll::Ready(closed_connection()),
+        })
+        .await;
         tracing::trace!(target: "larder", %why, "the connection to Redis ended");
     }
+}
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<redis::RedisError> {
+impl Exchange {
+    fn poll(&mut self, channel: &Channel, context: &mut Context<'_>) -> Poll<redis::RedisError> {
         loop {
-            let took = self.take_requests(context);
+            let took = self.outgoing.is_empty()
+                && channel.take(context.waker(), |queue| self.take_requests(queue)).is_some();
             if let Poll::Ready(Err(error)) = self.outgoing.poll_write(&mut self.stream, context) {
                 return Poll::Ready(error.into());
             }
@@ -103,14 +93,19 @@ impl Driver {
         }
     }
 
-    /// Takes the requests of the queue, if the former ones are written.
-    fn take_requests(&mut self, context: &Context<'_>) -> bool {
-        if !self.outgoing.is_empty() {
+    /// Writes the requests of the queue on the thread of a caller, if no answer is expected. What the stream does
+    /// not take now is left to the task, whose waker is `driver`. Returns whether the task need not be woken.
+    pub(in crate::redis) fn write_at_once(&mut self, channel: &Channel, driver: &Waker) -> bool {
+        if !self.in_flight.is_empty() || !self.outgoing.is_empty() {
             return false;
         }
-        let Self { outgoing, in_flight, .. } = self;
-        let taken = self.channel.take(context.waker(), |queue| take_all(queue, outgoing, in_flight));
-        taken.is_some()
+        channel.take_and_wait(driver, |queue| self.take_requests(queue));
+        let written = self.outgoing.poll_write(&mut self.stream, &mut Context::from_waker(driver));
+        !matches!(written, Poll::Ready(Err(_)))
+    }
+
+    fn take_requests(&mut self, queue: &mut Queue) {
+        take_all(queue, &mut self.outgoing, &mut self.in_flight);
     }
 
     /// Reads what has arrived, once.
@@ -203,124 +198,20 @@ impl Driver {
     }
 }
 
-/// Moves the requests of the queue to what is written, and to those who wait for answers.
-fn take_all(queue: &mut Queue, outgoing: &mut Outgoing, in_flight: &mut VecDeque<InFlight>) {
-    outgoing.append(&mut queue.commands);
-    in_flight.extend(queue.expected.drain(..).map(InFlight::Commands));
-    queue.full.drain(..).for_each(|mut full| take_reads(&mut full, outgoing, in_flight));
-    take_reads(&mut queue.reads, outgoing, in_flight);
-}
-
-/// Moves requests to what is written as one command, and to those who wait for its answer.
-fn take_reads(reads: &mut Reads, outgoing: &mut Outgoing, in_flight: &mut VecDeque<InFlight>) {
-    if reads.waiting.is_empty() {
-        return;
-    }
-    let entries = std::mem::take(&mut reads.entries);
-    reads.named = 0;
-    // About as many will wait next.
-    let next = Vec::with_capacity(reads.waiting.len());
-    let mut positions = [0; PARTITIONS];
-    for (at, partition) in reads.partitions.iter().enumerate() {
-        positions[partition % PARTITIONS] = at as u8;
-    }
-    let out = outgoing.tail();
-    push_command(out, 1 + reads.partitions.len() + entries);
-    push_argument(out, b"MGET");
-    out.append(&mut reads.record_names);
-    out.append(&mut reads.entry_names);
-    in_flight.push_back(InFlight::Reads(Box::new(ReadsInFlight {
-        records: Vec::with_capacity(reads.partitions.len()),
-        positions,
-        records_wanted: reads.partitions.len(),
-        waiting: std::mem::replace(&mut reads.waiting, next).into(),
-        first: None,
-        entries,
-        left: None,
-    })));
-    reads.partitions.clear();
-}
-
-impl Expected {
-    fn answer(&mut self, value: Value) {
-        self.slot.add(value);
-        self.answers -= 1;
-        if self.answers == 0 && !self.is_validated {
-            self.slot.complete(Ok(()));
-        }
-    }
-}
-
-impl ReadsInFlight {
-    /// Takes an item of the array, or an error in its place. Returns whether nothing more is expected.
-    fn answer(&mut self, value: Value) -> RedisResult<bool> {
-        let Some(left) = &mut self.left else {
-            let failed = value.extract_error().map(drop);
-            let failed = failed.and(Err((redis::ErrorKind::Parse, "the reply is no array").into()));
-            self.waiting.drain(..).for_each(|read| read.slot.complete(failed.clone()));
-            return Ok(true);
-        };
-        *left -= 1;
-        let is_over = *left == 0;
-        if self.records.len() < self.records_wanted {
-            self.records.push(value);
-            if self.records.len() == self.records_wanted {
-                self.complete_validations();
-            }
-        } else {
-            self.add(value);
-        }
-        Ok(is_over)
-    }
-
-    /// Adds a value to the request in front, and completes it if this was the last one.
-    fn add(&mut self, value: Value) {
-        let wants_two = self.waiting.front().is_some_and(|read| read.entries == 2);
-        let values = match self.first.take() {
-            None if wants_two => {
-                self.first = Some(value);
-                return;
-            }
-            None => [value, Value::Nil],
-            Some(first) => [first, value],
-        };
-        if let Some(read) = self.waiting.pop_front() {
-            self.complete(&read, values);
-            self.complete_validations();
-        }
-    }
-
-    /// Completes the next requests that read no entry.
-    fn complete_validations(&mut self) {
-        while self.waiting.front().is_some_and(|read| read.entries == 0)
-            && let Some(read) = self.waiting.pop_front()
-        {
-            self.complete(&read, [Value::Nil, Value::Nil]);
-        }
-    }
-
-    fn complete(&self, read: &KeyRead, values: [Value; 2]) {
-        let record = self.records.get(usize::from(self.positions[read.partition % PARTITIONS]));
-        let record = record.filter(|record| !read.cached.is_confirmed_by(record)).cloned();
-        read.slot.complete_read(values, record);
-    }
-}
-
 impl Drop for Driver {
     fn drop(&mut self) {
         self.channel.close();
-        let fail = |slot: &Arc<Slot>| slot.complete(Err(closed_connection()));
-        for in_flight in self.in_flight.drain(..) {
-            match in_flight {
-                InFlight::Commands(expected) => fail(&expected.slot),
-                InFlight::Reads(reads) => reads.waiting.iter().for_each(|read| fail(&read.slot)),
-            }
-        }
+        let ended = self.channel.set_exchange(None);
+        let fail = |slot: &Slot| slot.complete(Err(closed_connection()));
+        ended.iter().flat_map(|ended| &ended.in_flight).for_each(|in_flight| in_flight.each_slot(fail));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use futures_util::FutureExt;
     use redis::Pipeline;
     use tokio::io::{AsyncWriteExt, DuplexStream};
 
@@ -436,6 +327,24 @@ mod tests {
             assert_eq!(get.await.unwrap_err().code(), Some("NOPERM"));
             assert_eq!(set.await.unwrap_err().code(), Some("NOPERM"));
             assert_eq!(plain.unwrap(), [Value::Int(1), Value::Array(vec![Value::Int(2)])]);
+        });
+    }
+
+    #[test]
+    fn request_on_an_idle_connection_is_written_by_its_caller() {
+        let (channel, driver, mut server) = connected(None);
+        run(driver, async move {
+            tokio::task::yield_now().await;
+            let sent = "*3\r\n$4\r\nMGET\r\n$7\r\nrecord1\r\n$1\r\na\r\n";
+            let first = begin(&channel, 1, &["a"], 0);
+            let mut read = vec![0; sent.len()];
+            assert!(server.read_exact(&mut read).now_or_never().is_some(), "before the task runs");
+            let second = begin(&channel, 1, &["a"], 0);
+            assert!(server.read_exact(&mut read).now_or_never().is_none(), "an answer is expected");
+            server.write_all(b"*2\r\n$4\r\nsame\r\n$1\r\n1\r\n").await.unwrap();
+            assert_eq!(values(first.await), [text("1"), Value::Nil]);
+            converse(&mut server, sent, "*2\r\n$4\r\nsame\r\n$1\r\n2\r\n").await;
+            assert_eq!(values(second.await), [text("2"), Value::Nil]);
         });
     }
 

@@ -4,6 +4,7 @@ pub(in crate::redis) mod address;
 pub(in crate::redis) mod channel;
 mod driver;
 mod handshake;
+mod in_flight;
 pub(in crate::redis) mod io_thread;
 pub(in crate::redis) mod lifecycle;
 pub(in crate::redis) mod outgoing;

@@ -53,6 +53,11 @@ impl Outgoing {
         }
     }
 
+    /// How many bytes there are.
+    pub(in crate::redis) fn len(&self) -> usize {
+        self.parts.iter().map(Bytes::len).sum::<usize>() + self.tail.len()
+    }
+
     pub(in crate::redis) fn is_empty(&self) -> bool {
         self.parts.is_empty() && self.tail.is_empty()
     }

@@ -259,10 +259,20 @@ fn packed(text: &str) -> Vec<u8> {
     packed
 }
 
+/// The hexadecimal digits of every byte.
+const DIGITS: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let (mut all, mut byte) = ([[0; 2]; 256], 0);
+    while byte < 256 {
+        all[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    all
+};
+
 /// The digits of each byte.
 fn hex<const N: usize>(bytes: [u8; N]) -> [[u8; 2]; N] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
+    bytes.map(|byte| DIGITS[usize::from(byte)])
 }
 
 fn push_hex(name: &mut Vec<u8>, bytes: &[u8]) {
