@@ -449,13 +449,13 @@ pub fn open_with_attributes<'a>(
     bytes: &'a Bytes,
     key: &EncodedKey,
 ) -> Result<(Header, &'a [u8], Bytes), FrameError> {
-    let Verified { header, attributes, payload } = verify(bytes, key)?;
+    let VerifiedFrame { header, attributes, payload } = verify(bytes, key)?;
     Ok((header, attributes, bytes.slice(payload)))
 }
 
 /// A whole frame that was verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verified<'a> {
+pub struct VerifiedFrame<'a> {
     /// The fixed fields.
     pub header: Header,
     /// The encoded attributes.
@@ -465,7 +465,7 @@ pub struct Verified<'a> {
 }
 
 /// Verifies a whole frame against the requested key, as [`open`] does, without another handle to its buffer.
-pub fn verify<'a>(bytes: &'a [u8], key: &EncodedKey) -> Result<Verified<'a>, FrameError> {
+pub fn verify<'a>(bytes: &'a [u8], key: &EncodedKey) -> Result<VerifiedFrame<'a>, FrameError> {
     let head = Head::parse(bytes)?;
     head.check_key(key)?;
     match (bytes.len() as u64).cmp(&head.frame_len()) {
@@ -482,7 +482,7 @@ pub fn verify<'a>(bytes: &'a [u8], key: &EncodedKey) -> Result<Verified<'a>, Fra
     if xxh3_64(&bytes[payload.clone()]) != head.payload_sum {
         return Err(FrameError::Checksum);
     }
-    Ok(Verified { header: head.header, attributes: head.attributes, payload })
+    Ok(VerifiedFrame { header: head.header, attributes: head.attributes, payload })
 }
 
 /// Reduces a frame to its payload in place. A slice beside the frame would allocate.

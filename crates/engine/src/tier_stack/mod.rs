@@ -21,7 +21,7 @@ use larder_core::codec::{Encoded, ValueCodec};
 use larder_core::compress::{Compress, unpack_with};
 use larder_core::entry_meta::{self, EntryMeta};
 use larder_core::erased::{AnyKeyCodec, AnyLookup, Key, Value};
-use larder_core::frame::{self, CodecId, Compression, Frame, Header, Verified};
+use larder_core::frame::{self, CodecId, Compression, Frame, Header, VerifiedFrame};
 use larder_core::key::EncodedKey;
 use larder_core::place::{Facts, Kind, Selector};
 use larder_core::tier::TierKind;
@@ -218,7 +218,7 @@ impl TierStack {
     /// Verifies a frame and decodes its value. Takes the bytes by value, so that a value
     /// of type bytes can reuse their buffer.
     fn open(&self, bytes: Bytes, key: &EncodedKey) -> Result<Decoded> {
-        let Verified { header, attributes, payload } = frame::verify(&bytes, key)
+        let VerifiedFrame { header, attributes, payload } = frame::verify(&bytes, key)
             .map_err(|error| Error::new(ErrorKind::Corrupt, error.to_string()).with_source(error))?;
         if header.schema != self.schema {
             let message =

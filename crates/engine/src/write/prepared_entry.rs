@@ -96,11 +96,12 @@ impl PreparedEntry {
     /// Builds the frame of the entry and gives it the payload, which
     /// [`return_payload`](Self::return_payload) takes back.
     pub(crate) fn take_frame(&mut self, stack: &TierStack) -> Option<Frame> {
+        let key = self.encoded.as_ref()?;
         let plan = self.plan.as_mut().ok()?.as_mut()?;
         let label =
             FrameLabel { facts: &plan.facts, terms: &self.terms, stamp: self.stamp, created: self.created };
         let payload = plan.payload.as_mut()?.take();
-        Some(stack.frame(self.encoded.as_ref()?, payload, &label))
+        Some(stack.frame(key, payload, &label))
     }
 
     /// Takes the payload back from the frame, so that the entry can be stored elsewhere.

@@ -1,6 +1,7 @@
 //! Implements the [`Tier`] and [`SharedTier`] traits through the calls of [`Inner`](super::Inner).
 
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use futures_util::TryFutureExt;
@@ -207,7 +208,11 @@ impl SharedTier for RedisTier {
     }
 
     fn release_loads(&self, leases: Vec<(EncodedKey, u64)>) {
-        self.spawn(Arc::clone(&self.inner).release_loads(leases));
+        let mut release = Box::pin(Arc::clone(&self.inner).release_loads(leases));
+        // Sent before the caller goes on: a task might run only after `close`. The task waits for the answer.
+        if release.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            self.spawn(release);
+        }
     }
 
     fn epoch(&self, key: &EncodedKey) -> PartitionEpoch {
