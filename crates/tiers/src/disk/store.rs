@@ -23,7 +23,7 @@ use crate::disk::table::tables::Tables;
 const STRIPES: usize = 64;
 
 /// Bytes of memory that are kept for the next value of a stripe.
-const VALUE_BYTES_KEPT: usize = 1 << 10;
+const VALUE_BYTES_KEPT: usize = 4 << 10;
 
 /// The data of a tier while it is open.
 pub(in crate::disk) struct Store {
