@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use larder::{Cache, mcache};
 
@@ -18,8 +18,13 @@ impl Hash for Colliding {
     }
 }
 
-/// Long enough for a thread to reach the point where it waits.
-const WHILE: Duration = Duration::from_millis(200);
+/// Waits long enough for a thread to reach the point where it waits.
+fn wait_a_while() {
+    let until = Instant::now() + Duration::from_millis(200);
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        thread::park_timeout(left);
+    }
+}
 
 /// Runs `meanwhile` while a thread loads `key`, with `waiters` that ask for it too. Returns what the leader and the
 /// waiters got.
@@ -42,7 +47,7 @@ fn joined(
         begins.recv().unwrap();
         let waiter = |number| move || cache.get_with(key.clone(), || 100 + number);
         let waiters: Vec<_> = (0..waiters).map(|number| scope.spawn(waiter(number))).collect();
-        thread::sleep(WHILE);
+        wait_a_while();
         meanwhile();
         end.send(()).unwrap();
         [leader].into_iter().chain(waiters).map(|thread| thread.join().unwrap()).collect()
@@ -73,7 +78,7 @@ fn waiter_of_another_key_with_an_equal_hash_loads_its_own_value() {
                     })
                 }));
             }
-            thread::sleep(WHILE);
+            wait_a_while();
         });
         assert_eq!(values, [1; 3]);
         assert!(others.into_iter().map(|thread| thread.join().unwrap()).eq(2..5));
@@ -133,7 +138,7 @@ fn error_is_shared_by_callers_of_the_same_key_alone() {
         begins.recv().unwrap();
         let waiter = scope.spawn(|| cache.try_get_with(Colliding(1), || Err("waiter")));
         let other = scope.spawn(|| cache.try_get_with(Colliding(2), || Err("other")));
-        thread::sleep(WHILE);
+        wait_a_while();
         end.send(()).unwrap();
         assert_eq!(*leader.join().unwrap().unwrap_err(), "leader");
         assert_eq!(*waiter.join().unwrap().unwrap_err(), "leader");
