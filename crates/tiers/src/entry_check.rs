@@ -1,8 +1,11 @@
 //! Verifies stored frames.
 
-use larder_core::Bytes;
-use larder_core::frame::{Head, open};
-use larder_core::key::EncodedKey;
+#[cfg(any(feature = "disk", feature = "file"))]
+use larder_core::{
+    Bytes,
+    frame::{Head, open},
+    key::EncodedKey,
+};
 
 /// The result of verifying every entry of a tier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +24,7 @@ impl EntryCheck {
 }
 
 /// The key of a frame; `None` if the frame is not whole. Costs a checksum over all bytes.
+#[cfg(any(feature = "disk", feature = "file"))]
 pub(crate) fn verified_key(frame: &Bytes) -> Option<EncodedKey> {
     let key = EncodedKey::new(Head::parse(frame).ok()?.key);
     open(frame, &key).ok().map(|_| key)

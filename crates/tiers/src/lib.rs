@@ -20,7 +20,7 @@ pub mod disk;
 mod disk_budget;
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
 mod durable_sync;
-#[cfg(any(feature = "disk", feature = "file"))]
+#[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
 mod entry_check;
 #[cfg(feature = "file")]
 pub mod file;
@@ -45,7 +45,7 @@ pub use boot_marker::{LastShutdown, ShutdownRecord};
 pub use dir_lock::DirLock;
 #[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
 pub use disk_budget::{BudgetShare, CacheDir, DiskBudget};
-#[cfg(any(feature = "disk", feature = "file"))]
+#[cfg(any(feature = "disk", feature = "file", feature = "redis"))]
 pub use entry_check::EntryCheck;
 #[cfg(any(feature = "disk", feature = "file"))]
 pub use hot_keys::FileHotKeys;
