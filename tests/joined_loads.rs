@@ -84,7 +84,9 @@ fn waiter_of_another_key_with_an_equal_hash_loads_its_own_value() {
         assert!(others.into_iter().map(|thread| thread.join().unwrap()).eq(2..5));
     });
     assert_eq!(loads.load(SeqCst), 3);
-    assert!((1..5).all(|key| cache.get(&Colliding(key)) == Some(key)));
+    // Of loads with one hash, one that ends after a load that began later is not stored.
+    assert_eq!(cache.get(&Colliding(1)), Some(1));
+    assert!((2..5).all(|key| cache.get(&Colliding(key)).is_none_or(|value| value == key)));
 }
 
 #[test]
