@@ -9,6 +9,7 @@ use std::any::Any;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use larder_core::clock::Time;
 use larder_core::entry_meta::{EntryOptions, LiveEntryMeta};
@@ -21,7 +22,7 @@ use larder_core::tier::TierKind;
 use crate::coherence::load_lease::LeaseGuard;
 use crate::engine::Engine;
 use crate::key_lock::flight::{Outcome, Purpose, Start};
-use crate::key_lock::{Admission, ClaimNow};
+use crate::key_lock::{Admission, ClaimNow, LockedNow};
 use crate::load::poll_watch::PollWatch;
 use crate::load::{Begun, Leader, Load, LoadRole, UncheckedLeader};
 use crate::write::precondition::Precondition;
@@ -80,6 +81,36 @@ impl Engine {
     pub(crate) fn record_at_once(&self, weight: u32, stamp: u64) -> Record<()> {
         let created = self.timeline.now();
         record(created, stamp, self.terms_at_once(created), weight)
+    }
+
+    /// Returns the record of a load without options that took so long; `None` if it alone exceeds the bounds.
+    #[inline]
+    pub(crate) fn loaded_record(&self, (weight, stamp): (u32, u64), took: Duration) -> Option<Record<()>> {
+        if !self.memory.fits(weight) {
+            return None;
+        }
+        let mut record = self.record_at_once(weight, stamp);
+        if self.uses_cost {
+            record.cost = ReloadCost::of(took);
+        }
+        Some(record)
+    }
+
+    /// Stores the record of a load by `store`, unless the cache was closed, and counts that. `store` releases the
+    /// key lock.
+    #[inline]
+    pub(crate) fn store_load_at_once(
+        &self,
+        hash: u64,
+        lock: LockedNow<'_>,
+        store: impl FnOnce(&mut Permit<'_>) -> bool,
+    ) {
+        let mut lock = Some(lock);
+        let may = || !self.is_inactive();
+        if store(&mut Permit { may: &may, release: &mut || lock = None }) {
+            self.counters.hot.add([(HotCount::Puts, 1), (HotCount::Published, 1)]);
+            self.backoffs.end(hash);
+        }
     }
 
     /// Stores a record by `store`, and counts that.
@@ -253,25 +284,13 @@ impl Load {
         let Some(lead) = place else { return false };
         let took = watch.stop();
         let engine = watch.engine();
-        if !engine.memory.fits(weight) {
-            return false;
-        }
-        let mut record = engine.record_at_once(weight, lead.stamp);
-        if engine.uses_cost {
-            record.cost = ReloadCost::of(took);
-        }
+        let Some(mut record) = engine.loaded_record((weight, lead.stamp), took) else { return false };
         let hash = lead.leader.hash();
         match lead.leader.claim_now() {
             ClaimNow::Locked => return false,
             ClaimNow::Superseded => engine.counters.superseded.increment(),
             ClaimNow::Granted(lock, key) => {
-                let mut lock = Some(lock);
-                let may = || !engine.is_inactive();
-                let mut permit = Permit { may: &may, release: &mut || lock = None };
-                if store((hash, key), &mut record, &mut permit) {
-                    engine.counters.hot.add([(HotCount::Puts, 1), (HotCount::Published, 1)]);
-                    engine.backoffs.end(hash);
-                }
+                engine.store_load_at_once(hash, lock, |permit| store((hash, key), &mut record, permit));
             }
         }
         if lead.leader.is_joined()

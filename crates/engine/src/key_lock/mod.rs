@@ -43,7 +43,7 @@ use larder_core::{Error, ErrorKind, Result};
 use smallvec::SmallVec;
 
 pub(crate) use self::leader::FlightLeader;
-pub(crate) use self::now::ClaimNow;
+pub(crate) use self::now::{ClaimNow, LockedNow};
 use self::shard::{Inner, Shard};
 use self::unjoined::Unjoined;
 use self::write_order::WriteOrder;

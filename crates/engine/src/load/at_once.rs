@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use larder_core::entry_meta::Freshness;
 use larder_core::erased::{AnyError, AnyForm, Key, Value};
-use larder_core::memory::{Hashed, MemoryStore, Miss, Permit, Record, ReloadCost};
+use larder_core::memory::{Hashed, MemoryStore, Miss, Permit, Record};
 use larder_core::stats::HotCount;
 use tracing::Span;
 
@@ -121,14 +121,8 @@ impl LoadNow<'_> {
     /// the key is locked.
     fn publish(&mut self, weight: u32, loaded: &mut dyn AnyLoaded) -> bool {
         let engine = self.timer.engine;
-        if !engine.memory.fits(weight) {
-            return false;
-        }
         let took = self.timer.stop();
-        let mut record = engine.record_at_once(weight, self.stamp);
-        if engine.uses_cost {
-            record.cost = ReloadCost::of(took);
-        }
+        let Some(mut record) = engine.loaded_record((weight, self.stamp), took) else { return false };
         let (own, others) = match self.leader.claim() {
             ClaimUnjoined::Locked => return false,
             ClaimUnjoined::Superseded(joined) => {
@@ -137,12 +131,8 @@ impl LoadNow<'_> {
             }
             ClaimUnjoined::Granted(lock, joined) => {
                 let joined = loaded.split(joined);
-                let mut lock = Some(lock);
-                let may = || !engine.is_inactive();
-                if loaded.store(&mut record, &mut Permit { may: &may, release: &mut || lock = None }) {
-                    engine.counters.hot.add([(HotCount::Puts, 1), (HotCount::Published, 1)]);
-                    engine.backoffs.end(self.leader.hash());
-                }
+                let hash = self.leader.hash();
+                engine.store_load_at_once(hash, lock, |permit| loaded.store(&mut record, permit));
                 joined
             }
         };
